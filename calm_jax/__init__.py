@@ -1,0 +1,3 @@
+"""Cross-lingual self-alignment of language models in JAX (CALM)."""
+
+__version__ = '0.1.0'

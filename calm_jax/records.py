@@ -1,0 +1,253 @@
+"""What passes between stages: frozen dataclasses, one JSON object a line."""
+
+from __future__ import annotations
+
+import collections.abc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import types
+import typing
+from typing import Any, TypeVar
+
+R = TypeVar('R')
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+  """One choice. `key` says which choice it is, the same in every language."""
+
+  key: str
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A multiple-choice question in one language.
+
+  `id` is shared by the question's languages. `gold` is an option key, None
+  where the release has no label. Options are shown as A, B, C in this order.
+  """
+
+  id: str
+  dataset: str
+  split: str
+  lang: str
+  stem: str
+  options: tuple[Option, ...]
+  gold: str | None = None
+  translated_from: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """One generated answer.
+
+  `answer` is an option key or None; `parse` says how it was read, or why not.
+  `logprob` sums the natural-log probabilities of the `tokens` drawn tokens
+  under the model's own distribution (temperature 1, nothing filtered).
+  """
+
+  question_id: str
+  lang: str
+  index: int
+  text: str
+  answer: str | None
+  parse: str
+  logprob: float
+  tokens: int
+  stop_reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Vote:
+  """The self-consistent answer of one question, None on a tie or no vote.
+
+  `share` is the winner's part of all parsed answers (0 without a winner);
+  `counts` maps language, then option key, to votes; `unparsed` maps language
+  to answers that named no option.
+  """
+
+  question_id: str
+  winner: str | None
+  share: float
+  counts: Mapping[str, Mapping[str, int]]
+  unparsed: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """A preference for `chosen` over `rejected` as the answer to `prompt`."""
+
+  question_id: str
+  lang: str
+  prompt: str
+  chosen: str
+  rejected: str
+  chosen_lang: str
+  vote_share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """A completion to imitate (SFT)."""
+
+  question_id: str
+  lang: str
+  prompt: str
+  completion: str
+  vote_share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What one system answered to one question at evaluation."""
+
+  system: str
+  question_id: str
+  lang: str
+  text: str
+  answer: str | None
+  parse: str
+  gold: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """A metric in percent; `low` and `high` bound its 95 % bootstrap interval.
+
+  `lang` is 'all' for a metric over languages; `n` counts questions.
+  """
+
+  system: str
+  setting: str
+  lang: str
+  metric: str
+  value: float
+  n: int
+  low: float
+  high: float
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is either absent, old or complete, never half."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  tmp = path.with_name(path.name + '.tmp')
+  with tmp.open('w', encoding='utf-8', newline='\n') as f:
+    f.write(text)
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(tmp, path)
+
+
+def write_jsonl(path: pathlib.Path, records: Iterable[Any]) -> int:
+  """Writes dataclasses as JSON lines, atomically; returns how many."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  tmp = path.with_name(path.name + '.tmp')
+  count = 0
+  with tmp.open('w', encoding='utf-8', newline='\n') as f:
+    for record in records:
+      f.write(to_json(record) + '\n')
+      count += 1
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(tmp, path)
+  return count
+
+
+def read_jsonl(path: pathlib.Path, cls: type[R]) -> Iterator[R]:
+  """Yields the records of a file.
+
+  Raises:
+    ValueError: a line is not JSON or not a `cls`; names file, line and field.
+  """
+  decode = _decoder(cls)
+  with path.open(encoding='utf-8', newline='\n') as f:
+    for number, line in enumerate(f, 1):
+      try:
+        yield decode(json.loads(line))
+      except (ValueError, TypeError) as e:
+        raise ValueError(f'{path}:{number}: not a {cls.__name__}: {e}') from e
+
+
+def read_all(folder: pathlib.Path, pattern: str, cls: type[R]) -> list[R]:
+  """The records of every file of `folder` that matches, in name order."""
+  paths = sorted(folder.glob(pattern))
+  if not paths:
+    raise FileNotFoundError(f'{folder}: no file matches {pattern}')
+  return [record for path in paths for record in read_jsonl(path, cls)]
+
+
+def to_json(record: Any) -> str:
+  """One line of JSON; raises ValueError on NaN and infinities."""
+  return json.dumps(_plain(record), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+  if dataclasses.is_dataclass(value):
+    return {name: _plain(v) for name, v in vars(value).items()}
+  if isinstance(value, tuple):
+    return [_plain(v) for v in value]
+  return value
+
+
+@functools.cache
+def _decoder(hint: Any) -> Callable[[Any], Any]:
+  """How to turn parsed JSON into a value of type `hint`, strictly."""
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if dataclasses.is_dataclass(hint):
+    return _record_decoder(hint)
+  if origin in (types.UnionType, typing.Union):
+    (inner,) = (_decoder(a) for a in args if a is not types.NoneType)
+    return lambda value: None if value is None else inner(value)
+  if origin is tuple:
+    element = _decoder(args[0])
+    return lambda value: tuple(element(v) for v in _expect(list, value))
+  if origin is collections.abc.Mapping:
+    of_value = _decoder(args[1])
+    return lambda value: {
+        k: of_value(v) for k, v in _expect(dict, value).items()
+    }
+  if hint is float:
+    return lambda value: float(_expect((int, float), value))
+  return functools.partial(_expect, hint)
+
+
+def _record_decoder(cls: Any) -> Callable[[Any], Any]:
+  hints = typing.get_type_hints(cls)
+  decoders = {f.name: _decoder(hints[f.name]) for f in dataclasses.fields(cls)}
+  required = {
+      f.name
+      for f in dataclasses.fields(cls)
+      if f.default is dataclasses.MISSING
+  }
+
+  def decode(value):
+    _expect(dict, value)
+    if missing := sorted(required - value.keys()):
+      raise ValueError(f'lacks the field {missing[0]!r}')
+    kwargs = {}
+    for name, v in value.items():
+      if name not in decoders:
+        raise ValueError(
+            f'unexpected field {name!r}; it has {sorted(decoders)}'
+        )
+      try:
+        kwargs[name] = decoders[name](v)
+      except (TypeError, ValueError) as e:
+        raise ValueError(f'field {name!r}: {e}') from e
+    return cls(**kwargs)
+
+  return decode
+
+
+def _expect(kind: Any, value: Any) -> Any:
+  # bool is an int to Python; a record never means it as one.
+  if not isinstance(value, kind) or isinstance(value, bool):
+    names = kind if isinstance(kind, tuple) else (kind,)
+    wanted = ' or '.join(k.__name__ for k in names)
+    raise TypeError(f'{value!r} is not {wanted}')
+  return value

@@ -1,0 +1,90 @@
+"""Every setting once, with its default, unit and source.
+
+"paper" is arXiv 2501.18457; "framework" is the default of the training
+framework that the paper's run inherits. A published experiment is a short edit
+of this file; any field can be set with --config.NAME=VALUE.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  c = ConfigDict()
+  c.model = 'meta-llama/Meta-Llama-3-8B-Instruct'  # local folder or hub id
+  c.revision = 'main'  # branch, tag or commit on the hub
+  c.dtype = 'bfloat16'  # of weights and activations: bfloat16, float32
+  c.seed = 42  # framework
+  c.languages = ('en', 'zh', 'fr', 'it', 'de', 'ja')  # en zh fr it de ja es
+  c.limit = 0  # questions per split, 0: all
+
+  c.data = ConfigDict()
+  c.data.name = 'xcsqa'  # reader in calm_jax/datasets
+  c.data.path = ''  # folder of the release
+  c.data.train_split = 'train'  # sampled, voted on and trained on
+  c.data.test_split = 'test'  # evaluated
+
+  c.mesh = ConfigDict()  # devices along each axis; -1: all that are left
+  c.mesh.data = -1
+  c.mesh.fsdp = 1
+  c.mesh.tensor = 1
+
+  c.prompt = ConfigDict()
+  c.prompt.style = 'default'  # or paper: the authors' wording, for replay
+  c.prompt.shots = 0  # worked examples before the question, 0-3
+
+  c.sample = ConfigDict()
+  c.sample.m = 3  # answers per question and language (paper)
+  c.sample.temperature = 1.0  # paper; 0: greedy
+  c.sample.top_p = 0.9  # paper
+  c.sample.top_k = 0  # 0: off (framework: 50)
+  c.sample.max_new_tokens = 512  # paper
+  c.sample.answer = 'free'  # or two_stage: reason, then draw the letter
+  c.sample.slots = 64  # sequences decoded at once, all devices together
+  c.sample.shard = 512  # questions x languages per file; the unit of restart
+
+  c.vote = ConfigDict()
+  c.vote.ties = 'abstain'  # or first_seen, seeded
+  c.vote.parser = 'default'  # or authors: their rule, for replay
+
+  c.translate = ConfigDict()  # of winning explanations
+  c.translate.backend = 'none'  # or model, files
+  c.translate.path = ''  # folder of {source}-{target}.jsonl (files)
+
+  c.pair = ConfigDict()
+  # Or all, same_language_first, highest_logprob.
+  c.pair.positives = 'last'
+  c.pair.cap = 0  # pairs per question and language, 0: all
+  c.pair.min_share = 0.0  # least vote share of a winner, 0-1
+  c.pair.rebuild = True  # both sides as explanation + answer in one format
+  c.pair.val_size = 0.06  # part of the questions held out (paper)
+
+  c.lora = ConfigDict()
+  c.lora.rank = 8  # paper
+  c.lora.alpha = 16.0  # paper
+  c.lora.targets = ('q_proj', 'v_proj')  # paper
+
+  c.train = ConfigDict()
+  c.train.method = 'dpo'  # or sft: imitate the winning answers
+  c.train.beta = 0.1  # paper
+  c.train.label_smoothing = 0.0  # framework
+  c.train.learning_rate = 5e-6  # peak (paper; 5e-5 for SFT)
+  c.train.schedule = 'cosine'  # paper; or linear, constant
+  c.train.warmup_ratio = 0.1  # part of all steps (paper; 0 for SFT)
+  c.train.epochs = 3  # paper
+  c.train.batch_size = 1  # rows per device and micro-batch (paper)
+  c.train.accumulation = 8  # micro-batches per step (framework)
+  c.train.eval_batch_size = 2  # paper
+  c.train.max_length = 1024  # tokens of prompt + answer (framework)
+  c.train.adam_b1 = 0.9  # framework
+  c.train.adam_b2 = 0.999  # framework
+  c.train.adam_eps = 1e-8  # framework
+  c.train.weight_decay = 0.0  # framework
+  c.train.clip_norm = 1.0  # global gradient norm (framework)
+  c.train.eval_every = 50  # steps between validations and checkpoints
+  c.train.keep = 2  # newest checkpoints kept beside the best
+
+  c.evaluate = ConfigDict()
+  c.evaluate.temperature = 0.0  # 0: greedy
+  c.evaluate.max_new_tokens = 512
+  c.evaluate.bootstrap = 1000  # resamples behind each 95 % interval
+  return c
