@@ -1,0 +1,166 @@
+"""Continuous batching draws what each request alone would draw."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calm_jax.lm import decoder, sampler, slots, steps
+
+CONFIG = decoder.DecoderConfig(
+    vocab_size=64,
+    num_layers=2,
+    model_dim=32,
+    ffn_dim=48,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    norm_eps=1e-5,
+    rope_theta=1e4,
+    max_positions=128,
+)
+# After token t comes t + 1: the whole model.
+COUNTING = slots.Steps(
+    empty=lambda rows, length: (),
+    prefill=lambda weights, tokens_PT: (),
+    insert=lambda cache, entries, row_R, source_R: cache,
+    decode=lambda weights, cache, token_B, position_B: (
+        100.0 * jax.nn.one_hot(token_B + 1, 32),
+        cache,
+    ),
+)
+
+
+def count(requests, **changes):
+  settings = {
+      'slots': 4,
+      'max_new_tokens': 5,
+      'stop_ids': (7,),
+      'temperature': 0.0,
+      'chunk': 3,
+  }
+  settings = slots.Settings(**(settings | changes))
+  return sampler.run(COUNTING, None, requests, settings, seed=0)
+
+
+@pytest.fixture(scope='module')
+def params():
+  random = decoder.init(CONFIG, jax.random.key(0), jnp.float32)
+  return jax.tree.map(lambda w: 10 * w if w.ndim > 1 else w, random)
+
+
+def sample(params, requests, **changes):
+  settings = {
+      'slots': 3,
+      'max_new_tokens': 12,
+      'stop_ids': (1, 2),
+      'top_p': 0.9,
+      'chunk': 4,
+  }
+  settings = slots.Settings(**(settings | changes))
+  model = steps.decoder_steps(CONFIG, jnp.float32)
+  return sampler.run(model, (params, None), requests, settings, seed=3)[0]
+
+
+def random_requests(number, samples, seed=0):
+  rng = np.random.default_rng(seed)
+  return [
+      sampler.Request(
+          tuple(rng.integers(3, 64, rng.integers(3, 40)).tolist()),
+          tuple(100 * i + j for j in range(samples)),
+      )
+      for i in range(number)
+  ]
+
+
+def test_answers_stop_at_a_stop_token_or_at_the_limit():
+  requests = [sampler.Request((9, first), (first,)) for first in (3, 5, 6, 20)]
+  done, stats = count(requests)
+  (a,), (b,), (c,), (d,) = done
+  assert (a.tokens, a.stop_reason) == ((4, 5, 6), 'stop')
+  assert (b.tokens, b.stop_reason) == ((6,), 'stop')
+  assert (c.tokens, c.stop_reason) == ((), 'stop')
+  assert (d.tokens, d.stop_reason) == ((21, 22, 23, 24, 25), 'length')
+  assert stats.drawn_tokens == 9
+
+
+def test_more_requests_than_slots_keep_their_order():
+  requests = [sampler.Request((i % 7,) * (i + 1), (i,)) for i in range(23)]
+  done, _ = count(requests, slots=2)
+  firsts = [(*c.tokens, 7)[0] for (c,) in done]
+  assert firsts == [i % 7 + 1 for i in range(23)]
+
+
+@pytest.mark.parametrize('first', [4, 20])
+def test_an_ending_is_appended_and_one_choice_drawn(first):
+  """After 'stop' and after 'length' alike the suffix is what the model sees."""
+  ending = sampler.Ending(suffix=(10, 12), choices=(5, 13, 14))
+  done, _ = count([sampler.Request((first,), (0, 1), ending)])
+  assert [c.choice for c in done[0]] == [1, 1]
+  assert done[0][0].logprob == pytest.approx(0.0, abs=1e-5)
+
+
+def test_an_ending_beside_a_request_without_one():
+  ending = sampler.Ending(suffix=(10,), choices=(11, 30))
+  done, _ = count(
+      [
+          sampler.Request((4,), (0,), ending),
+          sampler.Request((4,), (1,)),
+      ]
+  )
+  assert [c.choice for (c,) in done] == [0, None]
+  assert done[0][0].tokens == done[1][0].tokens == (5, 6)
+
+
+def test_too_few_slots_is_an_error_that_says_what_to_change():
+  with pytest.raises(ValueError, match=r'raise sample\.slots'):
+    count([sampler.Request((1,), (0, 1, 2))], slots=2)
+
+
+def test_a_sample_is_the_same_whatever_the_batch_around_it(params):
+  requests = random_requests(number=5, samples=2)
+  alone = [sample(params, [r], slots=2)[0] for r in requests]
+  for slot_count in (2, 3, 16):
+    together = sample(params, requests, slots=slot_count)
+    for a, b in zip(alone, together, strict=True):
+      assert [c.tokens for c in a] == [c.tokens for c in b]
+      np.testing.assert_allclose(
+          [c.logprob for c in a], [c.logprob for c in b], atol=1e-4
+      )
+
+
+def test_samples_of_one_prompt_differ(params):
+  (three,) = sample(params, random_requests(number=1, samples=3))
+  assert len({c.tokens for c in three}) == 3
+
+
+def test_logprob_is_what_a_full_forward_pass_says(params):
+  (request,) = random_requests(number=1, samples=1, seed=4)
+  ((completion,),) = sample(params, [request], stop_ids=(99,))
+  tokens = jnp.array([[*request.prompt, *completion.tokens]])
+  positions = jnp.arange(tokens.shape[1])[None]
+  hidden, _ = decoder.forward(
+      CONFIG,
+      params,
+      tokens,
+      positions,
+      decoder.causal_mask(CONFIG, positions, positions),
+  )
+  logps = jax.nn.log_softmax(decoder.unembed(CONFIG, params, hidden))[0]
+  start = len(request.prompt)
+  want = sum(
+      logps[start + i - 1, token] for i, token in enumerate(completion.tokens)
+  )
+  assert completion.logprob == pytest.approx(float(want), abs=1e-4)
+
+
+def test_bucket_covers_every_length():
+  assert [sampler.bucket(n) for n in (1, 32, 33, 1024, 1025)] == [
+      32,
+      32,
+      64,
+      1024,
+      1536,
+  ]
