@@ -1,0 +1,68 @@
+"""CALM: makes a multilingual language model agree with itself.
+
+Asks each question in several languages, lets the answers vote, and trains a
+LoRA adapter to prefer the answer that won.
+
+  python -m calm_jax.main --config=configs/demo.py --workdir=runs/demo
+
+Any field of the config (configs/base.py explains each) can be set:
+
+  --config.model=org/name --config.languages=en,fr --config.sample.m=5
+
+--stages=sample,vote runs these stages only. The same command again skips what
+is done and goes on where it was stopped; other settings need another folder.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from calm_jax import guard, pipeline, settings
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', lock_config=True, help_string='Python file of the settings.'
+)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Folder of all results.', required=True
+)
+_STAGES = flags.DEFINE_list(
+    'stages',
+    [],
+    'Stages to run, of: ' + ' '.join(s.name for s in pipeline.STAGES) + '.',
+)
+flags.mark_flag_as_required('config')
+
+
+def main(argv: list[str]) -> int:
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+  try:
+    workdir = pathlib.Path(_WORKDIR.value)
+    pipeline.run(_CONFIG.value, workdir, tuple(_STAGES.value))
+  except (settings.ConfigError, guard.Refusal) as e:
+    print(f'ERROR: {e}', file=sys.stderr)
+    return 1
+  return 0
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a field or file that is not there costs one line."""
+  try:
+    rest = app.parse_flags_with_usage(argv)
+    _CONFIG.value.keys()  # a config file that is missing fails only here
+    return rest
+  except OSError as e:
+    sys.exit(f'ERROR: --config: {e}')
+  except AttributeError as e:
+    # Without a config the mistake is inside its file: the traceback helps.
+    if flags.FLAGS['config'].value is None:
+      raise
+    sys.exit(f'ERROR: --config has no field {e.args[0].args[0]}')
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)
