@@ -1,0 +1,258 @@
+"""Stage 6: votes become preferences for DPO, or targets for SFT.
+
+Where both sides are of different languages, the chosen one is translated into
+the language of the rejected one, which is that of the prompt.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+import pathlib
+
+from ml_collections import ConfigDict
+
+from calm_jax import console, formats, records, translators
+from calm_jax.qa import answers, ballots, languages, preferences, prompts
+
+Questions = Mapping[tuple[str, str], records.Question]  # by id and language
+Drafts = Sequence[preferences.Draft]
+Rows = Sequence[records.Pair | records.Target]
+
+_REMEDIES = {
+    'no_winner': 'break ties (vote.ties=first_seen) or raise sample.m',
+    'low_share': 'lower pair.min_share',
+    'unparsed': (
+        'let every sample name an option (sample.answer=two_stage,'
+        ' prompt.shots) or use a stronger model'
+    ),
+    'no_chosen': (
+        'let translate.backend translate (model or files), so that a winning'
+        ' answer need not be in the same language'
+    ),
+    'untranslated': 'translate the texts in pair/untranslated.jsonl',
+    'answer_changed': 'set pair.rebuild=True',
+    'agreed': 'raise sample.temperature or sample.m, so that answers differ',
+}
+
+
+def worded(
+    drafts: Drafts,
+    questions: Questions,
+    translated: Mapping[translators.Wanted, str | None],
+    *,
+    rebuild: bool,
+    render: Callable[[records.Question], str],
+) -> tuple[Rows, preferences.Counts]:
+  """The rows of all drafts, and what was dropped.
+
+  rebuild words both sides alike, so that style tells nothing; otherwise both
+  stay as sampled, and a translation must still name the same option
+  (answer_changed counts those that do not).
+  """
+  counts: preferences.Counts = collections.Counter()
+  rows: dict[records.Pair | records.Target, None] = {}
+  asked: dict[tuple[str, str], str] = {}
+  texts: dict[tuple[str, ...], tuple[str, str]] = {}
+  for draft in drafts:
+    where = draft.chosen.question_id, draft.lang
+    question = questions[where]
+    if where not in asked:
+      asked[where] = render(question)
+    sides = []
+    for sample in (draft.chosen, draft.rejected):
+      if sample is not None:
+        key = (*where, sample.lang, str(sample.index))
+        if key not in texts:
+          texts[key] = _completion(sample, question, translated, rebuild)
+        sides.append(texts[key])
+    if problem := next((drop for _, drop in sides if drop), ''):
+      counts[problem] += 1
+      continue
+    row = _row(draft, asked[where], [text for text, _ in sides])
+    counts['duplicate'] += row in rows
+    rows[row] = None
+  return list(rows), counts
+
+
+def wanted(
+    drafts: Iterable[preferences.Draft], *, rebuild: bool
+) -> list[translators.Wanted]:
+  """What must be translated before the drafts can be worded."""
+  out = {}
+  for draft in drafts:
+    if draft.chosen.lang != draft.lang:
+      body = _body(draft.chosen, rebuild)
+      if body:
+        out[body, draft.chosen.lang, draft.lang] = None
+  return list(out)
+
+
+def split(rows: Rows, *, val_size: float, seed: int) -> tuple[Rows, Rows]:
+  """Train and validation; all rows of a question fall on the same side.
+
+  `val_size` is a part of the questions; where it is not 0, both sides get at
+  least one of two or more questions.
+  """
+  rank = lambda name: hashlib.sha256(f'{seed}|{name}'.encode()).digest()
+  ids = sorted({row.question_id for row in rows}, key=rank)
+  count = round(val_size * len(ids))
+  if val_size > 0:
+    count = max(min(count, len(ids) - 1), min(1, len(ids) - 1))
+  held_out = set(ids[:count])
+  train = [row for row in rows if row.question_id not in held_out]
+  return train, [row for row in rows if row.question_id in held_out]
+
+
+def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
+  """Writes pair/train.jsonl and val.jsonl, and train for TRL and LLaMA-Factory.
+
+  Raises:
+    ValueError: no row is left.
+  """
+  path = workdir / 'translate' / 'train.jsonl'
+  questions = {
+      (q.id, q.lang): q for q in records.read_jsonl(path, records.Question)
+  }
+  samples = ballots.read(workdir, order=cfg.languages, parser=cfg.vote.parser)
+  translator = translators.build(cfg, workdir)
+  drafts, counts = _drafts(cfg, workdir, samples, questions, translator)
+  drafts, limited = preferences.limit(drafts, cap=cfg.pair.cap)
+  texts = wanted(drafts, rebuild=cfg.pair.rebuild)
+  with console.progress('translate', len(texts)) as bar:
+    translated = translators.translate_all(
+        translator, texts, advance=bar.advance
+    )
+  rows, dropped = worded(
+      drafts,
+      questions,
+      translated,
+      rebuild=cfg.pair.rebuild,
+      render=lambda question: prompts.render(
+          question, style=cfg.prompt.style, shots=cfg.prompt.shots
+      ),
+  )
+  _write_untranslated(workdir / 'pair' / 'untranslated.jsonl', translated)
+  totals = {'samples': len(samples), **_sorted(counts + limited + dropped)}
+  if not rows:
+    raise ValueError(_nothing_left(totals))
+  train, val = split(rows, val_size=cfg.pair.val_size, seed=cfg.seed)
+  _write(workdir / 'pair', train, val)
+  totals |= {'rows': len(rows), 'train': len(train), 'val': len(val)}
+  totals |= _sorted(collections.Counter(f'rows_{r.lang}' for r in rows))
+  console.say(f'  {len(train)} rows to train on, {len(val)} to validate on')
+  return totals
+
+
+def _drafts(
+    cfg: ConfigDict,
+    workdir: pathlib.Path,
+    samples: list[records.Sample],
+    questions: Questions,
+    translator: translators.Translator,
+) -> tuple[list[preferences.Draft], preferences.Counts]:
+  votes = records.read_jsonl(workdir / 'vote' / 'votes.jsonl', records.Vote)
+  if cfg.train.method == 'sft':
+    return preferences.imitate(
+        samples,
+        votes,
+        questions,
+        cfg.languages,
+        positives=cfg.pair.positives,
+        min_share=cfg.pair.min_share,
+        supports=translator.supports,
+    )
+  return preferences.prefer(
+      samples,
+      votes,
+      positives=cfg.pair.positives,
+      min_share=cfg.pair.min_share,
+      supports=translator.supports,
+  )
+
+
+def _body(sample: records.Sample, rebuild: bool) -> str:
+  if rebuild:
+    return answers.explanation(sample.text, sample.lang)
+  return sample.text
+
+
+def _completion(
+    sample: records.Sample,
+    question: records.Question,
+    translated: Mapping[translators.Wanted, str | None],
+    rebuild: bool,
+) -> tuple[str, str]:
+  """A sample worded for `question`, or '' and the reason why it cannot be."""
+  body: str | None = _body(sample, rebuild)
+  foreign = sample.lang != question.lang
+  if foreign and body:
+    body = translated[body, sample.lang, question.lang]
+    if body is None:
+      return '', 'untranslated'
+  if not rebuild:
+    if foreign and answers.parse(body, question).answer != sample.answer:
+      return '', 'answer_changed'
+    return body, ''
+  for letter, option in zip(languages.LETTERS, question.options, strict=False):
+    if option.key == sample.answer:
+      text = prompts.completion(body, letter, option.text, question.lang)
+      return text, ''
+  return '', 'not_an_option'
+
+
+def _row(
+    draft: preferences.Draft, prompt: str, sides: list[str]
+) -> records.Pair | records.Target:
+  chosen = draft.chosen
+  if draft.rejected is None:
+    return records.Target(
+        chosen.question_id, draft.lang, prompt, sides[0], draft.share
+    )
+  return records.Pair(
+      question_id=chosen.question_id,
+      lang=draft.lang,
+      prompt=prompt,
+      chosen=sides[0],
+      rejected=sides[1],
+      chosen_lang=chosen.lang,
+      vote_share=draft.share,
+  )
+
+
+def _write(folder: pathlib.Path, train: Rows, val: Rows) -> None:
+  records.write_jsonl(folder / 'train.jsonl', train)
+  records.write_jsonl(folder / 'val.jsonl', val)
+  formats.write_trl(folder / 'trl_train.jsonl', train)
+  formats.write_llamafactory(folder / 'llamafactory_train.json', train)
+
+
+def _write_untranslated(
+    path: pathlib.Path, translated: Mapping[translators.Wanted, str | None]
+) -> None:
+  """What a user could translate by hand, for translate.backend=files."""
+  path.unlink(missing_ok=True)
+  rows = [
+      {'source': source, 'target': target, 'text': text, 'translation': ''}
+      for (text, source, target), done in translated.items()
+      if done is None
+  ]
+  if rows:
+    records.write_jsonl(path, rows)
+
+
+def _sorted(counts: collections.Counter[str]) -> dict[str, int]:
+  return {name: counts[name] for name in sorted(counts) if counts[name]}
+
+
+def _nothing_left(counts: Mapping[str, int]) -> str:
+  listed = ', '.join(f'{name} {n}' for name, n in counts.items())
+  known = [name for name in counts if name in _REMEDIES]
+  known.sort(key=lambda name: -counts[name])
+  remedies = [_REMEDIES[name] for name in known[:3]]
+  return (
+      f'no pair is left ({listed}). To change that: '
+      + '; '.join(remedies or ['sample more (sample.m, or more questions)'])
+      + '. Then delete the folders of the stages that this concerns'
+  )

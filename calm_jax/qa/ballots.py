@@ -1,0 +1,78 @@
+"""The samples of a run in counting order, their answers as the vote reads them.
+
+Vote and pair both come here, so that they can never read an answer differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import itertools
+import pathlib
+
+from calm_jax import records
+from calm_jax.qa import answers, languages
+
+PARSERS = ('default', 'authors')
+Key = tuple[str, str]  # question id, language
+
+
+def read(
+    workdir: pathlib.Path, *, order: Sequence[str], parser: str
+) -> list[records.Sample]:
+  """The samples of a run, ordered by id, language as given, index."""
+  samples = records.read_all(workdir / 'sample', '*.jsonl', records.Sample)
+  samples = ordered(samples, order)
+  if parser == 'default':
+    return samples
+  questions = records.read_jsonl(
+      workdir / 'translate' / 'train.jsonl', records.Question
+  )
+  return reread(samples, {(q.id, q.lang): q for q in questions})
+
+
+def ordered(
+    samples: Iterable[records.Sample], order: Sequence[str]
+) -> list[records.Sample]:
+  """Sorted, whatever the order of the shards.
+
+  Raises:
+    ValueError: a sample is there twice, or in a language not asked for.
+  """
+  rank = {lang: i for i, lang in enumerate(order)}
+  samples = list(samples)
+  if strange := {s.lang for s in samples} - rank.keys():
+    raise ValueError(
+        f'sample/ holds the language {min(strange)!r}, which'
+        f' config.languages ({", ".join(order)}) does not'
+    )
+  samples.sort(key=lambda s: (s.question_id, rank[s.lang], s.index))
+  for a, b in itertools.pairwise(samples):
+    if a.index == b.index and a.lang == b.lang:
+      if a.question_id == b.question_id:
+        raise ValueError(
+            f'sample/ holds sample {a.index} of question {a.question_id!r} in'
+            f' {a.lang} twice; remove the folder and sample again'
+        )
+  return samples
+
+
+def reread(
+    samples: Iterable[records.Sample],
+    questions: Mapping[Key, records.Question],
+) -> list[records.Sample]:
+  """The same samples, their texts parsed by the authors' rule instead."""
+  return [_reread(s, questions[s.question_id, s.lang]) for s in samples]
+
+
+def _reread(
+    sample: records.Sample, question: records.Question
+) -> records.Sample:
+  letter = answers.parse_authors(sample.text, sample.lang)
+  shown = languages.LETTERS[: len(question.options)]
+  if letter is None:
+    return dataclasses.replace(sample, answer=None, parse='no_answer')
+  if letter not in shown:
+    return dataclasses.replace(sample, answer=None, parse='not_an_option')
+  key = question.options[shown.index(letter)].key
+  return dataclasses.replace(sample, answer=key, parse='authors')

@@ -1,0 +1,123 @@
+"""Stage 2: every question in every language.
+
+A parallel release passes through; a question that lacks one of the languages
+is translated from the first one it has.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import pathlib
+
+from ml_collections import ConfigDict
+
+from calm_jax import console, records, translators
+
+Counts = collections.Counter[str]
+
+
+def complete(
+    questions: Iterable[records.Question],
+    languages: Sequence[str],
+    translator: translators.Translator,
+) -> tuple[list[records.Question], Counts]:
+  """The questions in all `languages`, by question, then language; counts.
+
+  kept, translated, and by reason what is not there: no_translator (for this
+  direction), failed (the stem or an option came back empty) and
+  other_language (a question in a language that is not asked for).
+  """
+  counts: Counts = collections.Counter()
+  versions: dict[str, dict[str, records.Question]] = {}
+  for question in questions:
+    if question.lang in languages:
+      versions.setdefault(question.id, {})[question.lang] = question
+      counts['kept'] += 1
+    else:
+      counts['other_language'] += 1
+  sources = _sources(versions, languages, translator, counts)
+  wanted = [
+      (text, q.lang, lang)
+      for (_, lang), q in sources.items()
+      for text in (q.stem, *(option.text for option in q.options))
+  ]
+  with console.progress('translate', len(set(wanted))) as bar:
+    done = translators.translate_all(translator, wanted, advance=bar.advance)
+  for (name, lang), source in sources.items():
+    question = _translated(source, lang, done)
+    if question is None:
+      counts['failed'] += 1
+    else:
+      counts['translated'] += 1
+      versions[name][lang] = question
+  out = [v[lang] for v in versions.values() for lang in languages if lang in v]
+  return out, counts
+
+
+def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
+  """Writes translate/train.jsonl and translate/test.jsonl."""
+  translator = translators.build(cfg, workdir)
+  total = {}
+  for split in ('train', 'test'):
+    path = workdir / 'read' / f'{split}.jsonl'
+    questions = records.read_jsonl(path, records.Question)
+    rows, counts = complete(questions, cfg.languages, translator)
+    records.write_jsonl(workdir / 'translate' / f'{split}.jsonl', rows)
+    total |= {f'{split}_{name}': n for name, n in sorted(counts.items())}
+  lost = {k: n for k, n in total.items() if not k.endswith('_kept')}
+  console.say(f'  {_listed(total)}' if lost else '  all languages are there')
+  return total
+
+
+def _sources(
+    versions: Mapping[str, Mapping[str, records.Question]],
+    languages: Sequence[str],
+    translator: translators.Translator,
+    counts: Counts,
+) -> dict[tuple[str, str], records.Question]:
+  """What to translate from, by question id and the language it lacks."""
+  sources = {}
+  for name, have in versions.items():
+    # Never a translation of a translation where the original is at hand.
+    ranked = sorted(
+        have.values(),
+        key=lambda q: (q.translated_from is not None, languages.index(q.lang)),
+    )
+    for lang in languages:
+      if lang in have:
+        continue
+      usable = [q for q in ranked if translator.supports(q.lang, lang)]
+      if usable:
+        sources[name, lang] = usable[0]
+      else:
+        counts['no_translator'] += 1
+  return sources
+
+
+def _translated(
+    question: records.Question,
+    lang: str,
+    done: Mapping[translators.Wanted, str | None],
+) -> records.Question | None:
+  stem = done[question.stem, question.lang, lang]
+  texts = [done[o.text, question.lang, lang] for o in question.options]
+  if stem is None or None in texts:
+    return None
+  options = tuple(
+      dataclasses.replace(option, text=text)
+      for option, text in zip(question.options, texts, strict=True)
+      if text is not None
+  )
+  return dataclasses.replace(
+      question,
+      lang=lang,
+      stem=stem,
+      options=options,
+      translated_from=question.lang,
+  )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+  return ', '.join(f'{n} {name}' for name, n in counts.items())

@@ -1,0 +1,74 @@
+"""A user's own translations: a folder of {source}-{target}.jsonl files.
+
+One line is {"text": ..., "translation": ...}. Texts are compared without the
+white space around them; a text without a line, or with an empty translation,
+is not translated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+
+from calm_jax.translators import translator
+
+
+class Files(translator.Translator):
+
+  def __init__(self, folder: pathlib.Path):
+    """Reads the folder whole: a mistake in it is told before any work."""
+    paths = sorted(folder.glob('??-??.jsonl'))
+    if not paths:
+      raise FileNotFoundError(
+          f'{folder}: no file named like en-fr.jsonl; set'
+          ' config.translate.path to the folder of your translations'
+      )
+    self._tables = {path.stem: _read(path) for path in paths}
+    digest = hashlib.sha256()
+    for path in paths:
+      digest.update(path.name.encode() + path.read_bytes())
+    self._version = digest.hexdigest()
+
+  @property
+  def version(self) -> str:
+    return self._version
+
+  def supports(self, source: str, target: str) -> bool:
+    return f'{source}-{target}' in self._tables
+
+  def translate(
+      self, texts: list[str], source: str, target: str
+  ) -> list[str | None]:
+    table = self._tables.get(f'{source}-{target}', {})
+    return [table.get(text.strip()) for text in texts]
+
+
+def _read(path: pathlib.Path) -> dict[str, str]:
+  table = {}
+  with path.open(encoding='utf-8', newline='\n') as f:
+    for number, line in enumerate(f, 1):
+      if not line.strip():
+        continue
+      text, translation = _row(line, f'{path}:{number}')
+      if table.setdefault(text, translation) != translation:
+        raise ValueError(
+            f'{path}:{number}: another translation of the same text stands'
+            ' above; keep one of the two'
+        )
+  return {text: done for text, done in table.items() if done}
+
+
+def _row(line: str, where: str) -> tuple[str, str]:
+  try:
+    row = json.loads(line)
+  except ValueError as e:
+    raise ValueError(f'{where}: not a JSON object: {e}') from e
+  if not isinstance(row, dict):
+    raise ValueError(f'{where}: {row!r} is not an object')
+  for field in ('text', 'translation'):
+    if not isinstance(row.get(field), str):
+      raise ValueError(
+          f'{where}: {field!r} must be a string, not {row.get(field)!r}'
+      )
+  return row['text'].strip(), row['translation'].strip()
