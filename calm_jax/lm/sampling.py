@@ -7,10 +7,10 @@ import hashlib
 import jax
 import jax.numpy as jnp
 
-# How many of the largest logits are looked at first. At top_p 0.9 they nearly
-# always hold the whole nucleus, and a full sort of the vocabulary, which costs
-# as much as the model's own step, is not needed.
-_PREFILTER = 128
+# How many of the largest logits are looked at, until they hold the nucleus of
+# every row. A full sort costs many times the model's own step on CPU (0.6 s
+# for 48 rows of 49,152), the 1,024 largest 0.02 s.
+_TIERS = (1024, 8192)
 
 
 def sample_digest(question_id: str, lang: str, index: int) -> int:
@@ -87,25 +87,24 @@ def logprob(logits_BV: jax.Array, token_B: jax.Array) -> jax.Array:
 
 
 def _nucleus(scaled_BV, uniform_B, top_p: float) -> jax.Array:
-  vocab = scaled_BV.shape[-1]
   total_B1 = jax.nn.logsumexp(scaled_BV, axis=-1, keepdims=True)
+  vocab = scaled_BV.shape[-1]
 
-  def draw_from(count):
-    top_BK, index_BK = jax.lax.top_k(scaled_BV, count)
+  def draw(counts):
+    top_BK, index_BK = jax.lax.top_k(scaled_BV, counts[0])
     probs_BK = jnp.exp(top_BK - total_B1)
-    held_B = jnp.sum(probs_BK, axis=-1)
-    return _take(index_BK, _invert(probs_BK, uniform_B, top_p)), held_B
+    token_B = _take(index_BK, _invert(probs_BK, uniform_B, top_p))
+    if len(counts) == 1:
+      return token_B
+    whole_B = jnp.sum(probs_BK, axis=-1) >= top_p
+    # Row by row, so that a flat neighbour cannot change what a row draws.
+    return jax.lax.cond(
+        jnp.all(whole_B),
+        lambda: token_B,
+        lambda: jnp.where(whole_B, token_B, draw(counts[1:])),
+    )
 
-  if vocab <= _PREFILTER:
-    return draw_from(vocab)[0]
-  token_B, held_B = draw_from(_PREFILTER)
-  whole_B = held_B >= top_p
-  # Row by row, so that a flat neighbour cannot change what a row draws.
-  return jax.lax.cond(
-      jnp.all(whole_B),
-      lambda: token_B,
-      lambda: jnp.where(whole_B, token_B, draw_from(vocab)[0]),
-  )
+  return draw([count for count in _TIERS if count < vocab] + [vocab])
 
 
 def _invert(probs_BK, uniform_B, top_p: float) -> jax.Array:
