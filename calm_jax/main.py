@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -58,8 +59,9 @@ def parse(argv: list[str]) -> list[str]:
   except OSError as e:
     sys.exit(f'ERROR: --config: {e}')
   except AttributeError as e:
-    # Without a config the mistake is inside its file: the traceback helps.
-    if flags.FLAGS['config'].value is None:
+    # A mistake inside the config's file needs the line that its traceback has.
+    calls = [frame.name for frame in traceback.extract_tb(e.__traceback__)]
+    if 'get_config' in calls or not isinstance(e.args[0], KeyError):
       raise
     sys.exit(f'ERROR: --config has no field {e.args[0].args[0]}')
 

@@ -29,7 +29,11 @@ def _model(cfg: ConfigDict) -> dict[str, str]:
 
 def _translator(cfg: ConfigDict) -> dict[str, str]:
   if cfg.translate.backend == 'model':
-    return _model(cfg)
+    return _model(cfg) | {
+        'translator.dtype': cfg.dtype,
+        'translator.seed': str(cfg.seed),
+        'translator.max_new_tokens': str(cfg.sample.max_new_tokens),
+    }
   if cfg.translate.backend == 'files':
     folder = pathlib.Path(cfg.translate.path)
     return {'translations': ledger.digest(folder)}

@@ -188,7 +188,8 @@ def _model(value: Any) -> str | None:
   owner = value.split('/')[0]
   if owner in _OWN_FOLDERS or pathlib.Path(owner).is_dir():
     return (
-        f'is no folder here; as {owner}/ is one, it is not taken for a hub id'
+        f'does not exist; as {owner}/ is for folders, it is not looked up on'
+        ' the hub'
     )
   return None
 

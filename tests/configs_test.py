@@ -1,0 +1,70 @@
+"""Tests of the configs that come with the project."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pathlib
+
+import pytest
+
+from calm_jax import settings
+from configs import base
+
+FOLDER = pathlib.Path(base.__file__).parent
+NAMES = sorted(p.stem for p in FOLDER.glob('*.py') if p.stem != '__init__')
+VARIANTS = [name for name in NAMES if name != 'base']
+
+# What only the user has: the weights and the data.
+THEIRS = {'model', 'data.path'}
+
+
+def load(name):
+  return importlib.import_module(f'configs.{name}')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_it_is_right_but_for_what_only_the_user_has(name):
+  cfg = load(name).get_config()
+  found = settings.problems(cfg)
+  fields = {line.removeprefix('config.').split(' ')[0] for line in found}
+  assert fields <= THEIRS, found
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_a_variant_edits_the_base_and_adds_no_field(name):
+  edited = settings.flatten(load(name).get_config())
+  assert edited.keys() == settings.flatten(base.get_config()).keys()
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_a_variant_is_short_and_says_how_to_run_it(name):
+  text = (FOLDER / f'{name}.py').read_text('utf-8')
+  assert len(text.splitlines()) <= 60
+  said = ast.get_docstring(ast.parse(text)) or ''
+  assert 'python -m calm_jax.main' in said
+  assert f'--config=configs/{name}.py' in said
+  assert f'--workdir=runs/{name}' in said
+
+
+def test_every_call_makes_a_new_config():
+  base.get_config().sample.m = 99
+  assert base.get_config().sample.m == 3
+
+
+def test_the_papers_numbers():
+  for name in ('xcsqa', 'xcsqa_mistral'):
+    c = load(name).get_config()
+    assert c.languages == ('en', 'zh', 'fr', 'it', 'de', 'ja')
+    assert (c.sample.m, c.sample.temperature, c.sample.top_p) == (3, 1.0, 0.9)
+    assert c.sample.max_new_tokens == 512
+    assert c.sample.answer == 'free'
+    assert (c.lora.rank, c.lora.alpha) == (8, 16.0)
+    assert c.lora.targets == ('q_proj', 'v_proj')
+    assert (c.train.method, c.train.beta) == ('dpo', 0.1)
+    assert (c.train.learning_rate, c.train.epochs) == (5e-6, 3)
+    assert (c.train.schedule, c.train.warmup_ratio) == ('cosine', 0.1)
+    assert (c.train.batch_size, c.train.eval_batch_size) == (1, 2)
+    assert (c.train.accumulation, c.train.clip_norm) == (8, 1.0)
+    assert (c.pair.val_size, c.pair.positives) == (0.06, 'last')
+    assert c.seed == 42

@@ -1,0 +1,267 @@
+"""Tests of the checks of a config."""
+
+from __future__ import annotations
+
+import pytest
+
+from calm_jax import settings
+from configs import base, tiny
+
+ALL = base.get_config()
+
+
+@pytest.fixture
+def cfg(tmp_path):
+  """A config with nothing wrong."""
+  (tmp_path / 'config.json').write_text('{}')
+  c = tiny.get_config()
+  c.model = str(tmp_path)
+  return c
+
+
+def problems(cfg, **fields):
+  """What is wrong with a config after edits (`sample__m=3`), as one text."""
+  edits = {name.replace('__', '.'): value for name, value in fields.items()}
+  with cfg.ignore_type():
+    cfg.update_from_flattened_dict(edits)
+  return '\n'.join(settings.problems(cfg))
+
+
+def test_every_field_of_the_base_config_has_a_rule_and_no_other():
+  assert settings.RULES.keys() == settings.flatten(ALL).keys()
+
+
+def test_a_good_config_passes(cfg):
+  assert settings.problems(cfg) == []
+  settings.check(cfg)
+
+
+@pytest.mark.parametrize(
+    ('field', 'value', 'said'),
+    [
+        ('seed', -1, 'whole number of at least 0'),
+        ('seed', True, 'whole number'),
+        ('limit', -1, 'whole number of at least 0'),
+        ('limit', 1.5, 'whole number'),
+        ('dtype', 'bf16', "did you mean 'bfloat16'?"),
+        ('dtype', 'int8', 'there are: bfloat16, float32'),
+        ('languages', (), 'at least one of en'),
+        ('languages', ('en', 'cn'), "unknown 'cn'"),
+        ('languages', ('en', 'zh_CN'), "did you mean 'zh'?"),
+        ('languages', ('en', 'en'), 'twice'),
+        ('languages', ('en,en',), 'twice'),
+        ('languages', 3, 'at least one'),
+        ('languages', ('en', 3), 'unknown 3'),
+        ('data.name', 'xcqa', "did you mean 'xcsqa'?"),
+        ('data.train_split', '', 'one word'),
+        ('data.test_split', '../test', 'one word'),
+        ('mesh.data', 0, '-1 for all'),
+        ('mesh.tensor', -2, '-1 for all'),
+        ('prompt.style', 'papers', "did you mean 'paper'?"),
+        ('prompt.shots', 4, 'from 0 to 3'),
+        ('prompt.shots', -1, 'from 0 to 3'),
+        ('sample.m', 0, 'at least 1'),
+        ('sample.temperature', -0.1, '[0, inf)'),
+        ('sample.temperature', float('nan'), '[0, inf)'),
+        ('sample.temperature', float('inf'), '[0, inf)'),
+        ('sample.temperature', None, '[0, inf)'),
+        ('sample.temperature', '1', '[0, inf)'),
+        ('sample.top_p', 0.0, '(0, 1]'),
+        ('sample.top_p', 1.01, '(0, 1]'),
+        ('sample.top_p', float('nan'), '(0, 1]'),
+        ('sample.top_k', -1, 'at least 0'),
+        ('sample.max_new_tokens', 0, 'at least 1'),
+        ('sample.answer', 'two-stage', "did you mean 'two_stage'?"),
+        ('sample.slots', 0, 'at least 1'),
+        ('sample.shard', 0, 'at least 1'),
+        ('vote.ties', 'first', "did you mean 'first_seen'?"),
+        ('vote.parser', 'author', "did you mean 'authors'?"),
+        ('translate.backend', 'file', "did you mean 'files'?"),
+        ('pair.positives', 'lst', "did you mean 'last'?"),
+        ('pair.cap', -1, 'at least 0'),
+        ('pair.min_share', 1.1, '[0, 1]'),
+        ('pair.rebuild', 'yes', 'True or False'),
+        ('pair.val_size', 1.0, '[0, 1)'),
+        ('lora.rank', 0, 'at least 1'),
+        ('lora.alpha', 0.0, '(0, inf)'),
+        ('lora.targets', ('q_proj', 'qproj'), "did you mean 'q_proj'?"),
+        ('lora.targets', (), 'at least one'),
+        ('train.method', 'dpoo', "did you mean 'dpo'?"),
+        ('train.beta', 0.0, '(0, inf)'),
+        ('train.label_smoothing', 0.5, '[0, 0.5)'),
+        ('train.learning_rate', 0.0, '(0, inf)'),
+        ('train.learning_rate', float('inf'), '(0, inf)'),
+        ('train.schedule', 'cosin', "did you mean 'cosine'?"),
+        ('train.warmup_ratio', 1.0, '[0, 1)'),
+        ('train.epochs', 0, 'at least 1'),
+        ('train.batch_size', 0, 'at least 1'),
+        ('train.accumulation', 0, 'at least 1'),
+        ('train.eval_batch_size', 0, 'at least 1'),
+        ('train.max_length', 1, 'at least 2'),
+        ('train.adam_b1', 1.0, '[0, 1)'),
+        ('train.adam_b2', -0.1, '[0, 1)'),
+        ('train.adam_eps', 0.0, '(0, inf)'),
+        ('train.weight_decay', -1.0, '[0, inf)'),
+        ('train.clip_norm', 0.0, '(0, inf)'),
+        ('train.eval_every', 0, 'at least 1'),
+        ('train.keep', 0, 'at least 1'),
+        ('evaluate.temperature', -1.0, '[0, inf)'),
+        ('evaluate.max_new_tokens', 0, 'at least 1'),
+        ('evaluate.bootstrap', 0, 'at least 1'),
+    ],
+)
+def test_one_wrong_value_is_one_problem(cfg, field, value, said):
+  found = problems(cfg, **{field: value})
+  assert found.startswith(f'config.{field} = '), found
+  assert said in found
+  assert '\n' not in found
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('sample.temperature', 1),
+        ('sample.top_p', 1.0),
+        ('pair.min_share', 1),
+        ('pair.val_size', 0.0),
+        ('lora.alpha', 16),
+        ('train.warmup_ratio', 0),
+        ('prompt.shots', 3),
+        ('languages', ('en',)),
+        ('languages', ('es', 'de', 'it', 'ja', 'zh', 'fr', 'en')),
+        ('mesh.data', 4),
+        ('mesh.fsdp', 2),
+    ],
+)
+def test_the_ends_of_the_ranges_are_fine(cfg, field, value):
+  assert problems(cfg, **{field: value}) == ''
+
+
+def test_all_problems_come_at_once(cfg):
+  with cfg.ignore_type():
+    cfg.update_from_flattened_dict(
+        {
+            'sample.m': 0,
+            'vote.ties': 'x',
+            'languages': ('xx',),
+            'mesh.fsdp': -1,
+            'data.name': 'xcsqa',
+        }
+    )
+  with pytest.raises(settings.ConfigError) as e:
+    settings.check(cfg)
+  first, *lines = str(e.value).splitlines()
+  assert first == '5 problems in the settings:'
+  fields = [line.strip().removeprefix('config.') for line in lines]
+  assert [f.split(' ')[0].rstrip(':') for f in fields] == [
+      'languages',
+      'sample.m',
+      'vote.ties',
+      'mesh',
+      'data.path',
+  ]
+
+
+def test_a_misspelt_field_in_a_config_file(cfg):
+  cfg.sample.temprature = 0.5
+  assert problems(cfg) == (
+      'config.sample.temprature is no setting; did you mean'
+      ' config.sample.temperature?'
+  )
+
+
+def test_a_missing_field(cfg):
+  del cfg.sample.m
+  assert 'config.sample.m is missing' in problems(cfg)
+
+
+def test_equal_samples(cfg):
+  said = problems(cfg, sample__temperature=0.0)
+  assert 'config.sample.m = 2' in said
+  assert problems(cfg, sample__m=1) == ''
+
+
+def test_spanish_is_not_in_the_paper(cfg):
+  assert problems(cfg, languages=('en', 'es')) == ''
+  assert 'Spanish' in problems(cfg, prompt__style='paper')
+  assert problems(cfg, languages=('en', 'fr')) == ''
+  assert 'Spanish' in problems(
+      cfg, prompt__style='default', vote__parser='authors', languages=('es',)
+  )
+
+
+def test_two_axes_cannot_both_take_what_is_left(cfg):
+  assert 'only one axis' in problems(cfg, mesh__fsdp=-1)
+  assert problems(cfg, mesh__data=1) == ''
+
+
+def test_the_data_must_be_there(cfg, tmp_path):
+  assert 'is empty' in problems(cfg, data__name='xcsqa')
+  gone = str(tmp_path / 'gone')
+  assert 'does not exist' in problems(cfg, data__path=gone)
+  assert 'does not exist' in problems(cfg, data__name='demo')
+  assert problems(cfg, data__path=str(tmp_path)) == ''
+
+
+def test_the_translations_must_be_there(cfg, tmp_path):
+  said = problems(cfg, translate__backend='files')
+  assert "config.translate.path = ''" in said
+  assert 'translate.path' in problems(cfg, translate__path=str(tmp_path / 'x'))
+  assert problems(cfg, translate__path=str(tmp_path)) == ''
+  assert problems(cfg, translate__backend='none', translate__path='x') == ''
+
+
+@pytest.mark.parametrize(
+    ('model', 'said'),
+    [
+        ('meta-llama/Meta-Llama-3-8B-Instruct', ''),
+        ('Qwen/Qwen2.5-0.5B', ''),
+        ('', 'must be a folder or a hub id'),
+        ('gpt2', 'is no folder here'),
+        ('runs/x/y', 'is no folder here'),
+        ('./org/name', 'is no folder here'),
+        ('/org/name', 'is no folder here'),
+        ('org/', 'is no folder here'),
+        # The README's folder, before the model was fetched.
+        ('models/smollm2-135m-instruct', 'models/ is for folders'),
+        ('full', ''),
+        ('half', 'holds no config.json'),
+        ('half/other', 'half/ is for folders'),
+    ],
+)
+def test_models(cfg, tmp_path, monkeypatch, model, said):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'half').mkdir()
+  (tmp_path / 'full').mkdir()
+  (tmp_path / 'full' / 'config.json').write_text('{}')
+  found = problems(cfg, model=model)
+  assert bool(found) == bool(said)
+  assert said in found
+
+
+@pytest.mark.parametrize(
+    'value', ['en,zh', 'en, zh', ('en,zh',), ['en', 'zh'], ('en', ' zh', '')]
+)
+def test_languages_are_a_tuple_however_they_are_given(cfg, value):
+  with cfg.ignore_type():
+    cfg.languages = value
+  normal = settings.normalise(cfg)
+  assert normal.languages == ('en', 'zh')
+  assert type(normal.languages) is tuple
+  assert settings.problems(cfg) == []
+
+
+def test_normalising_changes_a_copy_and_locks_it(cfg):
+  cfg.lora.targets = ('q_proj,v_proj',)
+  normal = settings.normalise(cfg.lock())
+  assert normal.lora.targets == ('q_proj', 'v_proj')
+  assert cfg.lora.targets == ('q_proj,v_proj',)
+  with pytest.raises(AttributeError):
+    normal.sample.temprature = 1
+
+
+def test_flatten_names_every_leaf():
+  flat = settings.flatten(ALL)
+  assert flat['model'] == ALL.model
+  assert flat['train.beta'] == 0.1
+  assert 'train' not in flat

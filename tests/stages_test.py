@@ -1,0 +1,118 @@
+"""Tests of the real stages' table: no result hides from its fingerprint."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+
+import pytest
+
+from calm_jax import ledger, pipeline, settings
+from configs import tiny
+
+PACKAGE = pathlib.Path(__file__).parent.parent / 'calm_jax'
+FLAT = settings.flatten(tiny.get_config())
+
+# Where a stage computes is free to change between two runs.
+FREE = {'mesh.data', 'mesh.fsdp', 'mesh.tensor'}
+
+
+class _Chains(ast.NodeVisitor):
+  """Collects cfg.a.b, whole, from functions that are given the config."""
+
+  def __init__(self):
+    self.found = set()
+
+  def visit_FunctionDef(self, node):
+    kinds = {a.arg: a.annotation for a in node.args.args}
+    if 'cfg' in kinds:
+      kind = kinds['cfg']
+      if kind is None or 'ConfigDict' in ast.unparse(kind):
+        self.generic_visit(node)
+
+  def visit_Attribute(self, node):
+    chain = ast.unparse(node)
+    if chain.startswith('cfg.'):
+      self.found.add(chain.removeprefix('cfg.'))
+    else:
+      self.generic_visit(node)
+
+
+def fields_read(path):
+  """The settings that a file reads; all of a group that it hands on."""
+  visitor = _Chains()
+  visitor.visit(ast.parse(path.read_text('utf-8')))
+  return {field for chain in visitor.found for field in _fields(chain)}
+
+
+def _fields(chain):
+  while chain:  # languages.index is the field languages
+    if found := [f for f in FLAT if f == chain or f.startswith(chain + '.')]:
+      return found
+    chain = chain.rpartition('.')[0]
+  return []
+
+
+def changed(value):
+  """Another value of the same kind; a folder becomes one of other files."""
+  if isinstance(value, bool):
+    return not value
+  if isinstance(value, (int, float)):
+    return value + 1
+  if isinstance(value, tuple):
+    return value[:1]
+  return value + 'x'
+
+
+def fingerprint(stage, folder, backend, field=None):
+  c = tiny.get_config()
+  c.model = 'org/name'
+  c.data.path = c.translate.path = str(folder)
+  c.translate.backend = backend
+  if field is not None:
+    value = changed(settings.flatten(c)[field])
+    c.update_from_flattened_dict({field: value})
+  plans = ledger.plan(c, folder / 'run', pipeline.STAGES)
+  return {p.stage.name: p.fingerprint for p in plans}[stage.name]
+
+
+@pytest.mark.parametrize('backend', ['none', 'model', 'files'])
+@pytest.mark.parametrize('stage', pipeline.STAGES, ids=lambda s: s.name)
+def test_what_a_stage_reads_is_in_its_fingerprint(stage, backend, tmp_path):
+  path = PACKAGE / f'{stage.name}.py'
+  if not path.exists():
+    pytest.skip(f'{path.name} is not written yet')
+  read = fields_read(path) - FREE
+  if 'translators.build(cfg' in path.read_text('utf-8'):
+    read.add('translate.backend')
+    if backend == 'model':
+      read |= fields_read(PACKAGE / 'translators' / '__init__.py')
+      read.discard('translate.path')
+    if backend == 'files':
+      read.add('translate.path')
+  for name in ('data', 'datax'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'en-fr.jsonl').write_text(name)
+  folder = tmp_path / 'data'
+  now = fingerprint(stage, folder, backend)
+  hidden = [f for f in read if fingerprint(stage, folder, backend, f) == now]
+  assert not hidden, f'{stage.name} reads {sorted(hidden)}: add them to its row'
+
+
+def test_the_reader_of_settings_sees_them():
+  # Otherwise the test above would pass for want of anything to check.
+  read = fields_read(PACKAGE / 'read.py')
+  assert read >= {'data.name', 'data.train_split', 'languages', 'limit'}
+
+
+def test_every_stage_needs_only_stages_before_it():
+  before = set()
+  for stage in pipeline.STAGES:
+    assert set(stage.needs) <= before, stage.name
+    before.add(stage.name)
+
+
+def test_every_field_of_the_table_is_a_setting():
+  for stage in pipeline.STAGES:
+    for field in stage.fields:
+      assert _fields(field), f'{stage.name} declares {field}'
