@@ -1,0 +1,1 @@
+"""Language models: decoder, tokenizer, sampler and training. No CALM here."""
