@@ -19,7 +19,7 @@ LAYERS = (
     ('records', 'console'),
     ('formats', 'guard'),
     ('lm', 'qa', 'html'),
-    ('datasets', 'translators', 'retrieval'),
+    ('datasets', 'translators', 'retrieval', 'generation'),
     ('settings',),
     ('ledger',),
     (
