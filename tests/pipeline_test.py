@@ -91,7 +91,7 @@ def test_done_json_says_what_made_the_folder(cfg, workdir):
   read = json.loads((workdir / 'read' / 'DONE.json').read_text())
   sample = json.loads((workdir / 'sample' / 'DONE.json').read_text())
   assert read['stage'] == 'read'
-  assert read['config'] == {'limit': 4, 'seed': 42}
+  assert read['config'] == {'languages': ['en', 'fr'], 'limit': 4}
   assert read['counts'] == {'rows': 4, 'languages': 2}
   assert read['upstream'] == {}
   assert sample['config']['sample.top_p'] == 0.9

@@ -265,3 +265,13 @@ def test_flatten_names_every_leaf():
   assert flat['model'] == ALL.model
   assert flat['train.beta'] == 0.1
   assert 'train' not in flat
+
+
+def test_the_targets_are_those_of_the_decoder():
+  from calm_jax.lm import decoder
+
+  for target in decoder.PROJECTIONS:
+    assert settings.RULES['lora.targets']((target,)) is None
+  said = settings.RULES['lora.targets'](())
+  assert said is not None
+  assert said.count('_proj') == len(decoder.PROJECTIONS)

@@ -1,5 +1,4 @@
 from absl import flags
-
 from ml_collections import ConfigDict
 
 def DEFINE_config_file(

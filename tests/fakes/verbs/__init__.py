@@ -10,7 +10,9 @@ from calm_jax import ledger, pipeline
 from configs import tiny
 
 TABLE = (
-    ledger.Stage('read', 'raw to rows', needs=(), fields=('limit', 'seed')),
+    ledger.Stage(
+        'read', 'raw to rows', needs=(), fields=('languages', 'limit')
+    ),
     ledger.Stage(
         'sample', 'rows to shards', needs=('read',), fields=('sample',)
     ),
