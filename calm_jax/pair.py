@@ -71,7 +71,8 @@ def worded(
       counts[problem] += 1
       continue
     row = _row(draft, asked[where], [text for text, _ in sides])
-    counts['duplicate'] += row in rows
+    if row in rows:
+      counts['duplicate'] += 1
     rows[row] = None
   return list(rows), counts
 

@@ -88,7 +88,8 @@ def imitate(
       if (vote.question_id, lang) not in asked:
         continue
       chosen = _positives(winners, lang, positives, supports)
-      counts['no_chosen'] += not chosen
+      if not chosen:
+        counts['no_chosen'] += 1
       drafts += [Draft(lang, c, None, vote.share) for c in chosen]
   return drafts, counts
 

@@ -56,9 +56,9 @@ def translate_all(
 
 def _model(cfg: ConfigDict) -> model.Model:
   """Only here is jax needed, and only when this backend is chosen."""
-  from calm_jax.lm import weights
+  from calm_jax.lm import hub
 
-  folder = weights.resolve(cfg.model, cfg.revision)
+  folder = hub.resolve(cfg.model, cfg.revision)
   limit = cfg.sample.max_new_tokens
 
   def load() -> model.Generate:
@@ -72,5 +72,5 @@ def _model(cfg: ConfigDict) -> model.Model:
         max_new_tokens=limit,
     )
 
-  identity = f'{weights.identity(folder)}:{cfg.dtype}:{limit}'
+  identity = f'{hub.identity(folder)}:{cfg.dtype}:{limit}'
   return model.Model(load, identity=identity)
