@@ -1,0 +1,53 @@
+"""Stage 1: raw data to questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import pathlib
+
+from calm_jax import console, datasets, records
+
+
+def first(
+    questions: Iterable[records.Question], limit: int
+) -> list[records.Question]:
+  """The first `limit` questions, each in all its languages; 0: all."""
+  questions = list(questions)
+  if not limit:
+    return questions
+  ids = list(dict.fromkeys(q.id for q in questions))[:limit]
+  keep = frozenset(ids)
+  return [q for q in questions if q.id in keep]
+
+
+def summary(part: str, questions: list[records.Question]) -> dict[str, int]:
+  """How many questions, and rows of them, one part has."""
+  ids = {q.id for q in questions}
+  unlabelled = {q.id for q in questions if q.gold is None}
+  counts = {f'{part}_questions': len(ids), f'{part}_rows': len(questions)}
+  return counts | (
+      {f'{part}_without_gold': len(unlabelled)} if unlabelled else {}
+  )
+
+
+def run(cfg, workdir: pathlib.Path) -> dict[str, int]:
+  """Writes read/train.jsonl and read/test.jsonl; returns the counts."""
+  read = datasets.reader(cfg.data.name)
+  path = pathlib.Path(cfg.data.path)
+  languages = tuple(cfg.languages)
+  counts = {}
+  splits = {'train': cfg.data.train_split, 'test': cfg.data.test_split}
+  with console.progress('read', len(splits)) as bar:
+    for part, split in splits.items():
+      questions, dropped = read(path, split, languages)
+      questions = first(questions, cfg.limit)
+      if not questions:
+        raise ValueError(
+            f'data.{part}_split: {split!r} of {cfg.data.name} has no question '
+            f'in all of {", ".join(languages)}; dropped: {dropped or "none"}'
+        )
+      records.write_jsonl(workdir / 'read' / f'{part}.jsonl', questions)
+      counts |= summary(part, questions)
+      counts |= {f'dropped_{part}_{why}': n for why, n in dropped.items()}
+      bar.advance(note=f'{counts[f"{part}_questions"]} {part} questions')
+  return counts

@@ -1,0 +1,210 @@
+"""X-CSQA's layout: what is read, what is refused, what is left out."""
+
+import json
+
+import pytest
+
+from calm_jax import datasets
+from calm_jax.datasets import xcsqa
+
+
+def row(**changes):
+  """A sound row; `changes` replace its fields, and `stem` or `choices`."""
+  question = {
+      'stem': changes.pop('stem', 'Which one?'),
+      'choices': changes.pop('choices', options(A='left', B='right')),
+  }
+  sound = {'id': 'q1', 'lang': 'en', 'question': question, 'answerKey': 'A'}
+  return sound | changes
+
+
+def options(**texts):
+  return [{'label': label, 'text': text} for label, text in texts.items()]
+
+
+def write(path, *rows):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  lines = [r if isinstance(r, str) else json.dumps(r) for r in rows]
+  path.write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
+
+
+def test_reads_every_field(tmp_path):
+  write(
+      tmp_path / 'en' / 'dev.jsonl',
+      row(stem=' Which one? ', choices=options(A=' left', B='right ')),
+  )
+  (question,), dropped = xcsqa.read(tmp_path, 'dev', ['en'])
+  assert question.id == 'q1'
+  assert (question.dataset, question.split) == ('xcsqa', 'dev')
+  assert (question.lang, question.stem) == ('en', 'Which one?')
+  assert [(o.key, o.text) for o in question.options] == [
+      ('A', 'left'),
+      ('B', 'right'),
+  ]
+  assert question.gold == 'A'
+  assert not dropped
+
+
+def test_orders_by_question_then_language(tmp_path):
+  write(tmp_path / 'en' / 'dev.jsonl', row(id='x'), row(id='a'))
+  write(
+      tmp_path / 'fr' / 'dev.jsonl',
+      row(id='a', lang='fr'),
+      row(id='x', lang='fr'),
+  )
+  questions, _ = xcsqa.read(tmp_path, 'dev', ['fr', 'en'])
+  assert [(q.id, q.lang) for q in questions] == [
+      ('a', 'fr'),
+      ('a', 'en'),
+      ('x', 'fr'),
+      ('x', 'en'),
+  ]
+
+
+def test_options_are_matched_by_label_not_by_place(tmp_path):
+  write(tmp_path / 'en' / 'dev.jsonl', row())
+  write(
+      tmp_path / 'fr' / 'dev.jsonl',
+      row(lang='fr', choices=options(B='droite', A='gauche')),
+  )
+  (english, french), dropped = xcsqa.read(tmp_path, 'dev', ['en', 'fr'])
+  assert not dropped
+  assert [o.key for o in english.options] == ['A', 'B']
+  assert [o.text for o in french.options] == ['droite', 'gauche']
+
+
+@pytest.mark.parametrize('top', ['', 'X-CSQA'])
+@pytest.mark.parametrize(
+    ('lang', 'folder'),
+    [('ja', 'ja'), ('ja', 'jap'), ('zh', 'zh'), ('zh', 'cn')],
+)
+def test_knows_the_names_of_folders(tmp_path, top, lang, folder):
+  write(tmp_path / top / folder / 'test.jsonl', row(lang=folder))
+  (question,), _ = xcsqa.read(tmp_path, 'test', [lang])
+  assert question.lang == lang
+
+
+@pytest.mark.parametrize('key', [None, ''])
+def test_a_hidden_key_is_no_gold(tmp_path, key):
+  write(tmp_path / 'en' / 'test.jsonl', row(answerKey=key))
+  assert xcsqa.read(tmp_path, 'test', ['en'])[0][0].gold is None
+
+
+def test_a_lacking_key_is_no_gold(tmp_path):
+  unlabelled = row()
+  del unlabelled['answerKey']
+  write(tmp_path / 'en' / 'test.jsonl', unlabelled)
+  assert xcsqa.read(tmp_path, 'test', ['en'])[0][0].gold is None
+
+
+def test_reads_the_columns_of_the_hub(tmp_path):
+  columns = {'label': ['A', 'B'], 'text': ['left', 'right']}
+  write(tmp_path / 'en' / 'dev.jsonl', row(choices=columns))
+  (question,), _ = xcsqa.read(tmp_path, 'dev', ['en'])
+  assert [(o.key, o.text) for o in question.options] == [
+      ('A', 'left'),
+      ('B', 'right'),
+  ]
+
+
+def test_only_newlines_end_rows(tmp_path):
+  stem = 'one\u2028two\x85three\x0bfour'
+  text = json.dumps(row(stem=stem), ensure_ascii=False)
+  file = tmp_path / 'en' / 'dev.jsonl'
+  file.parent.mkdir()
+  file.write_bytes(b'\xef\xbb\xbf' + text.encode() + b'\r\n\r\n')
+  (question,), _ = xcsqa.read(tmp_path, 'dev', ['en'])
+  assert question.stem == stem
+
+
+@pytest.mark.parametrize(
+    ('french', 'reason'),
+    [
+        (row(id='q2', lang='fr'), 'missing_language'),
+        (row(lang='fr', stem=' '), 'blank_text'),
+        (row(lang='fr', choices=options(A='', B='droite')), 'blank_text'),
+        (
+            row(lang='fr', choices=options(A='gauche', B='droite', C='haut')),
+            'labels_differ',
+        ),
+        (row(lang='fr', answerKey='B'), 'gold_differs'),
+        (row(lang='fr', answerKey=''), 'gold_differs'),
+    ],
+)
+def test_what_does_not_align_is_left_out_and_counted(tmp_path, french, reason):
+  good = row(id='good')
+  write(tmp_path / 'en' / 'dev.jsonl', good, row())
+  write(tmp_path / 'fr' / 'dev.jsonl', french, good | {'lang': 'fr'})
+  questions, dropped = xcsqa.read(tmp_path, 'dev', ['en', 'fr'])
+  assert [(q.id, q.lang) for q in questions] == [('good', 'en'), ('good', 'fr')]
+  # An id that only one language has, either way round.
+  assert dropped == {reason: 2 if reason == 'missing_language' else 1}
+
+
+@pytest.mark.parametrize(
+    ('bad', 'words'),
+    [
+        ('{"id": "q2"', 'Expecting'),
+        ('[]', "not an object with the field 'id'"),
+        ('{"id": "q2"}', "lacks the field 'lang'"),
+        (row(id=2), "field 'id': 2 is not str"),
+        (row(id=' '), "field 'id': is empty"),
+        (row(), "field 'id': 'q1' was there before"),
+        (row(id='q2', lang='fr'), "field 'lang': 'fr' in a file of 'en'"),
+        (row(id='q2', question='Why?'), "field 'question': 'Why.' is not dict"),
+        (row(id='q2', stem=None), "field 'stem': None is not str"),
+        (row(id='q2', choices='AB'), "field 'choices': 'AB' is not list"),
+        (row(id='q2', choices=options(A='left')), '1 given, 2 are needed'),
+        (
+            row(id='q2', choices=options(A='l', B='r') + options(A='up')),
+            'twice among',
+        ),
+        (row(id='q2', choices=options(A='l') + options(**{' ': 'r'})), 'empty'),
+        (row(id='q2', choices=[{'label': 'A'}, {}]), "lacks the field 'text'"),
+        (
+            row(id='q2', choices={'label': ['A', 'B'], 'text': ['left']}),
+            '2 labels, 1 texts',
+        ),
+        (row(id='q2', answerKey='C'), "field 'answerKey': 'C' is not one of"),
+        (row(id='q2', answerKey=0), "field 'answerKey': 0 is not str"),
+    ],
+)
+def test_a_malformed_row_names_file_line_and_field(tmp_path, bad, words):
+  write(tmp_path / 'en' / 'dev.jsonl', row(), bad)
+  with pytest.raises(ValueError, match=rf'en.dev\.jsonl:2: .*{words}'):
+    xcsqa.read(tmp_path, 'dev', ['en'])
+
+
+def test_bytes_that_are_no_text_name_their_line(tmp_path):
+  write(tmp_path / 'en' / 'dev.jsonl', row())
+  with (tmp_path / 'en' / 'dev.jsonl').open('ab') as f:
+    f.write(b'{"id": "\xff"}\n')
+  with pytest.raises(ValueError, match=r'dev\.jsonl:2: .*utf-8'):
+    xcsqa.read(tmp_path, 'dev', ['en'])
+
+
+def test_a_missing_file_says_what_is_there(tmp_path):
+  write(tmp_path / 'X-CSQA' / 'en' / 'train.jsonl', row())
+  write(tmp_path / 'X-CSQA' / 'en' / 'dev.jsonl', row())
+  write(tmp_path / 'X-CSQA' / 'jap' / 'dev.jsonl', row(lang='jap'))
+  with pytest.raises(
+      FileNotFoundError,
+      match='Languages with a train file: en; splits in ja: dev',
+  ):
+    xcsqa.read(tmp_path, 'train', ['en', 'ja'])
+
+
+def test_an_unknown_reader_names_the_nearest():
+  assert datasets.reader('xcsqa') is xcsqa.read
+  with pytest.raises(ValueError, match="'xcqa', did you mean 'xcsqa'"):
+    datasets.reader('xcqa')
+
+
+def test_the_real_questions_all_align(real_data):
+  languages = ['en', 'zh', 'fr', 'de', 'it', 'ja']
+  questions, dropped = xcsqa.read(real_data / 'xcsqa', 'train', languages)
+  assert not dropped
+  assert len(questions) == 899 * 6
+  assert [q.lang for q in questions] == languages * 899
+  assert len({q.id for q in questions}) == 899
+  assert all(len(q.options) == 5 and q.gold for q in questions)
