@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   try:
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = pathlib.Path(_WORKDIR.value).expanduser()
     pipeline.run(_CONFIG.value, workdir, tuple(_STAGES.value))
   except (settings.ConfigError, guard.Refusal) as e:
     print(f'ERROR: {e}', file=sys.stderr)

@@ -21,10 +21,17 @@ def _data(cfg: ConfigDict) -> dict[str, str]:
 
 
 def _model(cfg: ConfigDict) -> dict[str, str]:
-  if not pathlib.Path(cfg.model).is_dir():
+  """A folder by content; a model on the hub by name, as asking it is slow."""
+  folder = pathlib.Path(cfg.model)
+  if not folder.is_dir():
     return {'model': f'{cfg.model} at {cfg.revision}'}
-  weights = importlib.import_module('calm_jax.lm.weights')
-  return {'model': weights.identity(pathlib.Path(cfg.model))}
+  # Late: --help and a look at a finished run need no numpy.
+  from calm_jax.lm import hub
+
+  try:
+    return {'model': hub.identity(folder)}
+  except ValueError as e:
+    raise guard.Refusal(f'config.model = {cfg.model!r}: {e}') from e
 
 
 def _translator(cfg: ConfigDict) -> dict[str, str]:
@@ -94,7 +101,7 @@ STAGES = (
         'evaluate',
         'answers to the test questions before and after',
         needs=('translate', 'align'),
-        fields=('dtype', 'seed', 'prompt', 'evaluate'),
+        fields=('dtype', 'seed', 'prompt', 'sample', 'evaluate'),
         inputs=_model,
     ),
     ledger.Stage(

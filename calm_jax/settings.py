@@ -18,6 +18,8 @@ Check = Callable[[Any], str | None]  # what is wrong with a value, or None
 
 # Fields that hold several names; flags hand 'en,zh' over as ('en,zh',).
 _LISTS = ('languages', 'lora.targets')
+# A shell leaves the ~ of --config.model=~/x as it is.
+_PATHS = ('model', 'data.path', 'translate.path')
 _HUB_ID = re.compile(r'[\w-][\w.-]*/[\w-][\w.-]*')
 # Where the README and the launch scripts put models and results: a hub id that
 # starts so is a folder that is not there yet.
@@ -29,13 +31,13 @@ class ConfigError(ValueError):
 
 
 def normalise(cfg: ConfigDict) -> ConfigDict:
-  """A locked, resolved copy in which every list of names is a tuple."""
+  """A locked, resolved copy: lists of names are tuples, ~ is a folder."""
   cfg = cfg.copy_and_resolve_references()
   flat = flatten(cfg)
+  edits = {f: _names(flat[f]) for f in _LISTS if f in flat}
+  edits |= {f: _expanded(flat[f]) for f in _PATHS if f in flat}
   with cfg.unlocked(), cfg.ignore_type():
-    for field in _LISTS:
-      if field in flat:
-        cfg.update_from_flattened_dict({field: _names(flat[field])})
+    cfg.update_from_flattened_dict(edits)
   return cfg.lock()
 
 
@@ -97,6 +99,11 @@ def _names(value: Any) -> Any:
       for name in (part.split(',') if isinstance(part, str) else [part])
       if name != ''
   )
+
+
+def _expanded(value: Any) -> Any:
+  home = isinstance(value, str) and value.startswith('~')
+  return str(pathlib.Path(value).expanduser()) if home else value
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

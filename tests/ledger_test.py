@@ -35,7 +35,7 @@ def test_a_fingerprint_is_of_values_and_not_of_their_order(tmp_path):
 
 def test_a_fingerprint_is_the_same_in_every_version(tmp_path):
   # A change of this value makes every user's finished work out of date. It is
-  # sha256sum's, of [{"a": "\\u00e4", "b": 0.1}, {}, {}].
+  # sha256sum's, of [{"a": "\u00e4", "b": 0.1}, {}, {}].
   item = planned({'a': 'ä', 'b': 0.1}, tmp_path, 'a', 'b')
   assert item.fingerprint == (
       '5eff0e55288c80f7fe38efe634f0c5bf3cdb4c427165d3557eb875a4468f609b'

@@ -251,6 +251,13 @@ def test_languages_are_a_tuple_however_they_are_given(cfg, value):
   assert settings.problems(cfg) == []
 
 
+def test_home_is_found_without_the_shell(cfg, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert problems(cfg, model='~', data__path='~') == ''
+  normal = settings.normalise(cfg)
+  assert (normal.model, normal.data.path) == (str(tmp_path), str(tmp_path))
+
+
 def test_normalising_changes_a_copy_and_locks_it(cfg):
   cfg.lora.targets = ('q_proj,v_proj',)
   normal = settings.normalise(cfg.lock())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import pathlib
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from calm_jax import ledger, pipeline, settings
+from calm_jax import guard, ledger, pipeline, settings
 from configs import tiny
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'calm_jax'
@@ -116,3 +118,35 @@ def test_every_field_of_the_table_is_a_setting():
   for stage in pipeline.STAGES:
     for field in stage.fields:
       assert _fields(field), f'{stage.name} declares {field}'
+
+
+def model_folder(folder, weights):
+  folder.mkdir()
+  (folder / 'config.json').write_text('{}')
+  if weights is not None:
+    array = np.array(weights, np.float32)
+    safetensors.numpy.save_file({'w': array}, folder / 'model.safetensors')
+  return folder
+
+
+def model_fingerprint(folder):
+  c = tiny.get_config()
+  c.model = str(folder)
+  plans = ledger.plan(c, folder / 'run', pipeline.STAGES)
+  return {p.stage.name: p.fingerprint for p in plans}
+
+
+def test_a_model_is_its_content_and_not_its_place(tmp_path):
+  one = model_fingerprint(model_folder(tmp_path / 'one', [1.0, 2.0]))
+  moved = model_fingerprint(model_folder(tmp_path / 'moved', [1.0, 2.0]))
+  other = model_fingerprint(model_folder(tmp_path / 'other', [1.0, 3.0]))
+  assert one == moved
+  assert one['read'] == other['read']
+  assert one['sample'] != other['sample']
+  assert one['report'] != other['report']
+
+
+def test_a_model_without_weights_is_told_before_any_work(tmp_path):
+  folder = model_folder(tmp_path / 'empty', None)
+  with pytest.raises(guard.Refusal, match=r'config\.model = .*safetensors'):
+    model_fingerprint(folder)
