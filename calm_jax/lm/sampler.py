@@ -80,12 +80,12 @@ def run(
     *,
     seed: int,
     on_done: Callable[[int, int], None] = lambda requests, tokens: None,
-    place: Callable[[Any], Any] = lambda state: state,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> tuple[list[list[Completion]], Stats]:
   """Draws every sample of every request, in their order.
 
   `on_done` hears of answers that ended and the tokens drawn since it was last
-  called; `place` puts a fresh state on its devices.
+  called; `sharding` spreads the slots over devices.
 
   Raises:
     ValueError: a request wants more samples than there are slots.
@@ -100,7 +100,7 @@ def run(
     )
   start = time.monotonic()
   stats = Stats()
-  slots = _Slots(steps, weights, requests, settings, samples, seed, place)
+  slots = _Slots(steps, weights, requests, settings, samples, seed, sharding)
   # Longest first: the answers that end the run are then the cheap ones.
   waiting = sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt))
   done: list[list[Any]] = [[None] * len(r.digests) for r in requests]
@@ -120,7 +120,9 @@ def run(
 class _Slots:
   """The device's state, and which sample each of its rows works on."""
 
-  def __init__(self, steps, weights, requests, settings, samples, seed, place):
+  def __init__(
+      self, steps, weights, requests, settings, samples, seed, sharding
+  ):
     self._steps, self._weights, self._settings = steps, weights, settings
     self._requests, self._samples, self._seed = requests, samples, seed
     self._prompts = max(1, settings.slots // (4 * samples))
@@ -129,12 +131,15 @@ class _Slots:
     self._choices = max([len(e.choices) for e in endings], default=1)
     longest = max(len(r.prompt) for r in requests)
     room = settings.max_new_tokens + self._suffix + 1
-    length = -(-(max(bucket(longest), longest + room)) // 64) * 64
-    self.state = place(
-        slots_lib.empty_state(
-            steps, settings, length, self._suffix, self._choices
-        )
+    length = -(-max(bucket(longest), longest + room) // 64) * 64
+    shape = (steps, settings, length, self._suffix, self._choices)
+    # Under jit no device ever holds more than its own part.
+    build = jax.jit(
+        slots_lib.empty_state,
+        static_argnums=range(len(shape)),
+        out_shardings=sharding,
     )
+    self.state = build(*shape)
     self.owners: dict[int, tuple[int, int]] = {}
 
   def admit(self, waiting: list[int], stats: Stats) -> None:

@@ -1,0 +1,48 @@
+"""Stage: m answers per question and language, drawn from the base model."""
+
+from __future__ import annotations
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from calm_jax import generation, records
+
+
+def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+  path = workdir / 'translate' / 'train.jsonl'
+  questions = list(records.read_jsonl(path, records.Question))
+  decoding = generation.Decoding(
+      style=cfg.prompt.style,
+      shots=cfg.prompt.shots,
+      two_stage=cfg.sample.answer == 'two_stage',
+      samples=cfg.sample.m,
+      temperature=cfg.sample.temperature,
+      top_p=cfg.sample.top_p,
+      top_k=cfg.sample.top_k,
+      max_new_tokens=cfg.sample.max_new_tokens,
+      slots=cfg.sample.slots,
+      seed=cfg.seed,
+  )
+  policy = generation.load(
+      cfg.model,
+      cfg.revision,
+      dtype=cfg.dtype,
+      mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
+  )
+  folder = workdir / 'sample'
+  counts = generation.answer_all(
+      folder,
+      policy,
+      questions,
+      decoding,
+      shard=cfg.sample.shard,
+      title='sample',
+      to_record=lambda question, sample: sample,
+  )
+  samples = records.read_all(folder, '*.jsonl', records.Sample)
+  return counts | {
+      'unparsed': sum(s.answer is None for s in samples),
+      'cut_at_max_new_tokens': sum(s.stop_reason == 'length' for s in samples),
+      'tokens': sum(s.tokens for s in samples),
+  }
