@@ -147,7 +147,7 @@ def test_interval_has_the_width_of_the_normal_approximation():
 
 
 def test_mean_of_a_subset_is_resampled_over_the_subset():
-  values = np.array([1.0, 1.0, 0.0, 0.0])
+  values = np.array([1.0, 1.0, 0.0, 5.0])
   counted = np.array([True, True, False, False])
   times = metrics.resample(4, count=300, seed=0)
   estimate = metrics.mean(values, counted, times)

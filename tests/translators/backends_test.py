@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 import pytest
 
 from calm_jax import translators
+from calm_jax.lm import hub, policy
 from calm_jax.qa import prompts
 from calm_jax.translators import files, model, none
 
@@ -134,6 +135,32 @@ def test_translate_all_asks_each_text_once_in_batches_of_a_direction():
   assert steps == [256, 44, 1]
   assert len(done) == 301
   assert done['t7', 'en', 'fr'] == 'T7'
+
+
+def test_build_gives_the_model_a_cache_and_loads_it_late(tmp_path, monkeypatch):
+  calls = []
+
+  def text_generator(**settings):
+    calls.append(settings)
+    return lambda texts: ['chat' for _ in texts]
+
+  monkeypatch.setattr(hub, 'resolve', lambda model, revision: tmp_path)
+  monkeypatch.setattr(hub, 'identity', lambda folder: 'abc')
+  monkeypatch.setattr(policy, 'text_generator', text_generator, raising=False)
+  settings = {'model': 'm', 'revision': 'r', 'dtype': 'float32', 'seed': 7}
+  cfg = ConfigDict(
+      settings
+      | {
+          'sample': {'max_new_tokens': 9},
+          'translate': {'backend': 'model', 'path': ''},
+      }
+  )
+  for _ in range(2):
+    # The second one finds the text on disk and loads no model.
+    translator = translators.build(cfg, tmp_path)
+    assert translator.translate(['cat'], 'en', 'fr') == ['chat']
+  assert calls == [settings | {'max_new_tokens': 9}]
+  assert (tmp_path / 'translate' / 'cache' / 'model.jsonl').is_file()
 
 
 def test_build_refuses_an_unknown_backend(tmp_path):
