@@ -1,0 +1,1 @@
+"""Questions as text: prompts, answers and the metrics over them. No jax."""

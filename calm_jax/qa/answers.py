@@ -1,0 +1,183 @@
+"""Answers as option keys: one parser for all languages and models."""
+
+from __future__ import annotations
+
+import bisect
+import re
+
+from calm_jax import records
+from calm_jax.qa import headers, languages, readings, wrappers
+
+Parsed = readings.Parsed
+
+_WORD = re.compile(r'\w')
+_CHOSEN = re.compile(
+    rf'(?i:{headers.CHOOSE})\W*(?:(?i:{headers.LEAD})\W*)*{readings.LETTER}'
+)
+_CALLED_RIGHT = re.compile(
+    r'(?<![A-Za-z0-9À-ɏ])([A-Z])(?:[)\].:、」]\s?[^.\n。]{0,60}?)?'
+    rf'\s?(?i:{headers.COPULA}|是)\s?(?i:{headers.RIGHT})'
+)
+_CLAUSE_ENDS = '.,。，、;!?\n'
+# Markup and space that a header leaves behind.
+_MARKS = ' \t\r\n*_#`'
+_FINAL_LETTER = re.compile(r'\W*[a-z](?![a-z])(?:[.):、].{0,80}|\W*)')
+_STATEMENT = 120  # characters after 'the answer is' in a last sentence
+# The authors' headers; the last one counts.
+_AUTHORS = {
+    'en': ('Answer:',),
+    'zh': ('答案:', '答案：'),
+    'fr': ('Réponse:', 'Réponse :'),
+    'it': ('Risposta:',),
+    'de': ('Antwort:',),
+    'ja': ('答え:', '答え：'),
+}
+
+
+def parse(text: str, question: records.Question) -> Parsed:
+  """The option that an answer names, whatever its language and form.
+
+  The last answer header with an answer wins, since models restate. Without
+  one only clear forms count: a bare letter or option, 'B is correct'.
+  """
+  if not text.strip():
+    return Parsed(None, 'empty')
+  seen = wrappers.view(wrappers.compose(text))
+  low = wrappers.lower(seen)
+  given = readings.choices(question.options)
+  found = headers.answers(low)
+  end = headers.next_question(low, found[0].end) if found else len(low)
+  for header in reversed(found):
+    at = _value(low, header.end, end)
+    if at is None:
+      continue
+    value = seen[at : min(end, at + readings.LINE)]
+    parsed = readings.read(value, given, marked=header.marked)
+    if parsed and not header.marked and parsed.reason == 'header':
+      return Parsed(parsed.answer, 'sentence')
+    if parsed or header.marked:
+      return parsed or readings.NO_ANSWER
+  return _without_header(seen[:end].strip(), given)
+
+
+def parse_authors(text: str, lang: str) -> str | None:
+  """The letter by the authors' rule, kept with its faults for the replay.
+
+  Raises:
+    ValueError: a language that they did not use.
+  """
+  if lang not in _AUTHORS:
+    raise ValueError(
+        f"the authors' parser knows {', '.join(_AUTHORS)}, not {lang!r}; use"
+        ' the default parser'
+    )
+  ends = [text.rfind(h) + len(h) for h in _AUTHORS[lang] if h in text]
+  said = text[max(ends, default=0) :].strip()
+  if len(said) < 2:
+    return said or None
+  for char in said[1], said[0]:
+    if char in 'ABCDE':
+      return char
+  return None
+
+
+def explanation(text: str, lang: str) -> str:
+  """The reasoning of an answer, with no header and no final answer.
+
+  It is what stands before the first answer, or after it if that is nothing.
+  """
+  languages.get(lang)
+  text = wrappers.compose(text)
+  low = wrappers.lower(wrappers.view(text))
+  every = headers.answers(low)
+  found = [header for header in every if header.marked]
+  end = headers.next_question(low, found[0].end) if found else len(low)
+  if not found:
+    end = _last_statement(low, every)
+  begin = 0
+  for header in found:
+    if begin <= header.start < end:
+      stop = _before_dangling(low, every, begin, header.start)
+      if said := _reasoning(text, low, begin, stop):
+        return said
+    begin = max(begin, min(end, _answer_end(low, header.end)))
+  return _reasoning(text, low, begin, end)
+
+
+def _answer_end(low: str, start: int) -> int:
+  """Where the line ends that holds the answer, or its explanation begins."""
+  word = _WORD.search(low, start)
+  if word is None:
+    return len(low)
+  line = low.find('\n', word.start())
+  line = len(low) if line < 0 else line
+  reason = headers.explanation_in(low, word.start(), line + 1)
+  return reason.start() if reason else line
+
+
+def _last_statement(low: str, every: list[headers.Header]) -> int:
+  """Where an unmarked final answer begins: a bare letter, 'the answer is B'."""
+  end = len(low.rstrip())
+  line = low.rfind('\n', 0, end) + 1
+  if line and _FINAL_LETTER.fullmatch(low, line, end):
+    return line
+  for header in reversed(every):
+    if end - header.end > _STATEMENT or not header.opens:
+      break
+    if header.start:
+      return header.start
+  return end
+
+
+def _before_dangling(
+    low: str, every: list[headers.Header], begin: int, end: int
+) -> int:
+  """Where 'so the answer is:' begins, if it leads to the next header."""
+  last = bisect.bisect_left(every, end, key=lambda header: header.start) - 1
+  if last < 0 or every[last].start < begin:
+    return end
+  header = every[last]
+  if header.opens or _WORD.search(low, header.end, end):
+    return end
+  clause = 1 + max(low.rfind(c, begin, header.start) for c in _CLAUSE_ENDS)
+  return max(begin, clause)
+
+
+def _reasoning(text: str, low: str, begin: int, end: int) -> str:
+  found = headers.explanations(low, begin, end)
+  main = next((h.end for h in found if h.main), None)
+  if main is not None and _WORD.search(low, main, end):
+    begin = main
+  ends = [h.start for h in found if h.end > begin] + [end]
+  begins = [begin] + [h.end for h in found if h.end > begin]
+  pieces = [
+      text[a:b].lstrip(_MARKS + '>').rstrip(_MARKS)
+      for a, b in zip(begins, ends, strict=True)
+      if _WORD.search(low, a, b)
+  ]
+  return '\n'.join(pieces)
+
+
+def _value(low: str, start: int, end: int) -> int | None:
+  """Where the value after a header starts; None if another header follows."""
+  word = _WORD.search(low, start, end)
+  if word is None or headers.explanation_at(low, word.start()):
+    return None
+  return max(start, word.start() - 1)
+
+
+def _without_header(seen: str, given: readings.Choices) -> Parsed:
+  first, last = seen.partition('\n')[0], seen.rpartition('\n')[2]
+  if first == last and len(seen) == 1:
+    seen = last = seen.upper()
+  parsed = readings.bare(last, given) or _stated(seen, given)
+  return parsed or readings.bare(first, given) or readings.NO_ANSWER
+
+
+def _stated(seen: str, given: readings.Choices) -> Parsed | None:
+  letters = {m[1] for m in _CHOSEN.finditer(seen)}
+  letters |= {m[1] for m in _CALLED_RIGHT.finditer(seen)}
+  keys = {given.named(letter) for letter in letters} - {None}
+  if len(keys) > 1:
+    return readings.SEVERAL
+  return Parsed(keys.pop(), 'sentence') if keys else None

@@ -1,0 +1,165 @@
+"""Finds 'Answer:', 'Die Antwort ist', '答案：' in any language, and their kin.
+
+All functions take a view of an answer (wrappers.view) in lower case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import re
+from typing import NamedTuple
+
+from calm_jax.qa import languages
+
+_LEAD_CHARS = 40  # characters before 'answer' that may belong to its header
+_LEAD_WORDS = 4
+# What can continue a word of a script with spaces.
+_MORE = '[a-z0-9ß-ɏ]'
+_CONTINUES = re.compile(_MORE)
+
+
+class Header(NamedTuple):
+  """An answer header, with the words that lead to it: 'The correct answer:'.
+
+  `opens` says that it opens a line or sentence; `marked` that it also ends in
+  a colon or its line: what follows is then an answer and nothing else.
+  """
+
+  start: int
+  end: int
+  opens: bool
+  marked: bool
+
+
+class Explanation(NamedTuple):
+  """An explanation header; `main` if it is the word that prompts ask for."""
+
+  start: int
+  end: int
+  main: bool
+
+
+def _longest_first(
+    field: Callable[[languages.Vocabulary], tuple[str, ...]],
+) -> list[str]:
+  rows = languages.LANGUAGES.values()
+  found = {word for row in rows for word in field(row.vocabulary)}
+  return sorted(found, key=lambda word: (-len(word), word))
+
+
+def _any(field: Callable[[languages.Vocabulary], tuple[str, ...]]) -> str:
+  """A regex of one field of every language, as whole words."""
+  found = _longest_first(field)
+  spaced = '|'.join(re.escape(w) for w in found if w[-1] < '\u2e80')
+  solid = [re.escape(w) for w in found if w[-1] >= '\u2e80']
+  return f'(?:{"|".join([rf"(?:{spaced})(?!{_MORE})", *solid])})'
+
+
+COPULA = _any(lambda v: v.copula)
+LEAD = _any(lambda v: v.lead)
+JOIN = _any(lambda v: v.join)
+RIGHT = _any(lambda v: v.right)
+NO = _any(lambda v: v.no)
+CHOOSE = _any(lambda v: v.choose)
+_REASON = _any(lambda v: v.explanation)
+_QUESTION = _any(lambda v: v.question)
+
+_BOX = r'\boxed'
+# Literals only: the regex engine then skips to characters that can begin one.
+_ANSWER = re.compile(
+    '|'.join(map(re.escape, [_BOX, *_longest_first(lambda v: v.answer)]))
+)
+_JOINED = re.compile(
+    rf'(?!{_MORE})(?:[^\S\n]*(?:{RIGHT}|{LEAD}|finale?(?!{_MORE}))){{0,2}}'
+    r'(?:[^\S\n]*\([^()\n]{2,30}\))?[^\S\n]*'
+    r'(?:[:=>→⇒]|->|[-–—](?=\s)|(?P<alone>\n)'
+    rf'|(?P<copula>{COPULA})(?:[^\S\n]*{LEAD}){{0,2}})'
+    r'[^\S\n]*(?P<colon>:?)'
+)
+_EXPLANATION = re.compile(rf'{_REASON}[^\S\n]*[:\n]')
+_NEW_LINE = re.compile(r'(?:\A|\n)[^\w\n]{0,12}(?=\w)')
+_NEW_QUESTION = re.compile(rf'\n[^\w\n]{{0,8}}{_QUESTION}[ \d]{{0,4}}:')
+_WRONG = re.compile(
+    r'(?:wrong|incorrect|false|mauvaises?|fausses?|falsche[rn]?'
+    r'|错误|錯誤|错|間違った|誤(?:った)?|不正) *\Z'
+)
+_MAIN = {row.explanation.lower() for row in languages.LANGUAGES.values()}
+
+
+def answers(low: str) -> list[Header]:
+  """The answer headers, in order."""
+  found = []
+  for match in _ANSWER.finditer(low):
+    header = _boxed(match) if match[0] == _BOX else _header(low, match)
+    if header:
+      found.append(header)
+  return found
+
+
+def explanation_at(low: str, index: int) -> re.Match[str] | None:
+  """The explanation header that stands at `index`, if one does."""
+  return _EXPLANATION.match(low, index)
+
+
+def explanation_in(low: str, start: int, end: int) -> re.Match[str] | None:
+  """The first explanation header of a stretch, wherever it stands."""
+  return _EXPLANATION.search(low, start, end)
+
+
+def explanations(low: str, start: int, end: int) -> list[Explanation]:
+  """The explanation headers that open a line of a stretch, or follow one."""
+  found, at = [], start
+  for line in _NEW_LINE.finditer(low[start:end]):
+    if start + line.end() < at:
+      continue
+    at = start + line.end()
+    while (match := _EXPLANATION.match(low, at, end)) is not None:
+      main = match[0][:-1].strip() in _MAIN
+      found.append(Explanation(start + line.start(), match.end(), main))
+      at = match.end()
+      while at < end and not low[at].isalnum():
+        at += 1
+  return found
+
+
+def next_question(low: str, start: int) -> int:
+  """Where a model that has answered begins to ask; the end if it does not."""
+  match = _NEW_QUESTION.search(low, start)
+  return match.start() if match else len(low)
+
+
+def _boxed(match: re.Match[str]) -> Header:
+  return Header(match.start(), match.end(), opens=False, marked=False)
+
+
+def _header(low: str, word: re.Match[str]) -> Header | None:
+  joined = _JOINED.match(low, word.end())
+  start = word.start()
+  if joined is None or (start and _cut(low, start)):
+    return None
+  lead = low[max(0, start - _LEAD_CHARS) : start]
+  begin = _opening(lead)
+  if joined['alone'] and (begin is None or lead[:begin][-1:] not in '\n'):
+    return None
+  if _WRONG.search(lead):
+    return None
+  if begin is None:
+    return Header(start, joined.end(), opens=False, marked=False)
+  marked = not joined['copula'] or bool(joined['colon'])
+  return Header(start - len(lead) + begin, joined.end(), True, marked)
+
+
+def _cut(low: str, start: int) -> bool:
+  """Whether a longer word is cut in two before `start`."""
+  return low[start] < '\u2e80' and bool(_CONTINUES.match(low[start - 1]))
+
+
+def _opening(lead: str) -> int | None:
+  """Where the line or sentence begins that a header's word may open."""
+  begin = 1 + max(lead.rfind(end) for end in '\n.。!?')
+  between = lead[begin:]
+  if begin == 0 and len(lead) == _LEAD_CHARS:
+    return None
+  if len(between.split()) > _LEAD_WORDS or ':' in between or ';' in between:
+    return None
+  return begin
