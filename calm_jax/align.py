@@ -1,0 +1,232 @@
+"""Stage 7, pairs to a LoRA adapter: DPO on pairs, or SFT on targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+import functools
+import hashlib
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+import numpy as np
+
+from calm_jax import console, records
+from calm_jax.lm import batches, checkpoint, loop, reference, sharding, training
+from calm_jax.lm import journal as journal_lib
+from calm_jax.lm import lora as lora_lib
+from calm_jax.lm import optimizer as optimizers
+from calm_jax.lm import policy as policy_lib
+from calm_jax.lm import tokenizer as tokenizer_lib
+
+Counts = dict[str, int | float]
+
+
+def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
+  """Trains an adapter on pair/; goes on from the newest checkpoint."""
+  folder = workdir / 'align'
+  mesh = sharding.make_mesh(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor)
+  policy = policy_lib.load(
+      cfg.model, cfg.revision, dtype=cfg.dtype, place=sharding.place(mesh)
+  )
+  rows, counts = _read_rows(cfg, workdir / 'pair', policy.tokenizer)
+  lora_cfg = lora_lib.LoraConfig(
+      cfg.lora.rank, cfg.lora.alpha, tuple(cfg.lora.targets)
+  )
+  job, optimizer = _job(cfg, mesh, policy, rows, lora_cfg.scale, folder)
+  lora = lora_lib.init(policy.cfg, lora_cfg, jax.random.key(cfg.seed))
+  fresh = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
+  fresh = sharding.replicate(mesh, fresh)
+  save = functools.partial(
+      lora_lib.save_peft, lora_cfg=lora_cfg, base_model=cfg.model
+  )
+  with checkpoint.Checkpoints(
+      folder / 'checkpoints',
+      keep=cfg.train.keep,
+      fingerprint=_fingerprint(cfg, policy, rows),
+  ) as checkpoints:
+    state, last = _train(job, fresh, checkpoints, folder)
+    save(folder / 'adapter', state.lora)
+    if (best := checkpoints.restore_best(fresh)) is not None:
+      save(folder / 'adapter_best', best.lora)
+      counts['best_step'] = int(best.step)
+  counts['steps'] = job.plan.steps
+  return counts | {
+      f'{split}_{name}': metrics[name]
+      for split, metrics in last.items()
+      for name in ('loss', 'rewards/accuracies')
+      if name in metrics
+  }
+
+
+def encode(
+    items: Iterable[records.Pair | records.Target],
+    tokenizer: tokenizer_lib.Tokenizer,
+    *,
+    max_length: int,
+) -> tuple[list[batches.Row], Counts]:
+  """Rows of token ids, and how many items did not fit or were cut.
+
+  An answer that is too long is cut at its end, as TRL does; an item whose
+  prompt leaves no room is dropped.
+  """
+  rows, dropped = [], 0
+  for item in items:
+    if isinstance(item, records.Pair):
+      answers = (item.chosen, item.rejected)
+    else:
+      answers = (item.completion,)
+    both = [tokenizer.chat_completion(item.prompt, a) for a in answers]
+    row = batches.fit(
+        both[0][0], [ids for _, ids in both], max_length=max_length
+    )
+    if row is None:
+      dropped += 1
+    else:
+      rows.append(row)
+  counts: Counts = {
+      'rows': len(rows),
+      'dropped_prompt_too_long': dropped,
+      'cut_answers': sum(row.cut for row in rows),
+  }
+  return rows, counts
+
+
+def _read_rows(cfg: ConfigDict, folder: pathlib.Path, tokenizer):
+  """The rows of both splits and their counts, 'train_rows' and so on."""
+  record = records.Target if cfg.train.method == 'sft' else records.Pair
+  rows, counts = {}, {}
+  for split in ('train', 'val'):
+    items = records.read_jsonl(folder / f'{split}.jsonl', record)
+    rows[split], found = encode(
+        items, tokenizer, max_length=cfg.train.max_length
+    )
+    counts |= {f'{split}_{name}': value for name, value in found.items()}
+  if not rows['train']:
+    raise ValueError(
+        f'{folder / "train.jsonl"}: nothing to train on:'
+        f' {counts["train_dropped_prompt_too_long"]} prompts leave no room in'
+        f' config.train.max_length = {cfg.train.max_length}. More questions,'
+        ' or a lower config.pair.min_share, make more pairs'
+    )
+  return rows, counts
+
+
+def _job(
+    cfg: ConfigDict,
+    mesh: Mesh,
+    policy: policy_lib.Policy,
+    rows: dict[str, list[batches.Row]],
+    scale: float,
+    folder: pathlib.Path,
+):
+  """The programs and the data of the run, and its optimiser."""
+  train, parts = cfg.train, sharding.rows(mesh)
+  objective = training.Objective(
+      train.method, scale, train.beta, train.label_smoothing
+  )
+  plan = batches.Plan(
+      num_rows=len(rows['train']),
+      batch=train.batch_size * parts,
+      accumulation=train.accumulation,
+      epochs=train.epochs,
+      seed=cfg.seed,
+  )
+  schedule = optimizers.make_schedule(
+      train.schedule,
+      peak=train.learning_rate,
+      warmup_ratio=train.warmup_ratio,
+      steps=plan.steps,
+  )
+  optimizer = optimizers.adamw(
+      schedule,
+      b1=train.adam_b1,
+      b2=train.adam_b2,
+      eps=train.adam_eps,
+      weight_decay=train.weight_decay,
+      clip_norm=train.clip_norm,
+  )
+  eval_batch = train.eval_batch_size * parts
+  if train.method == 'dpo':
+    data = _with_reference(
+        cfg, mesh, policy, objective, rows, eval_batch, folder / 'reference'
+    )
+  else:
+    data = {split: loop.Data(found) for split, found in rows.items()}
+  job = loop.Job(
+      mesh=mesh,
+      params=policy.params,
+      plan=plan,
+      train=data['train'],
+      val=data['val'],
+      step=training.make_step(policy.cfg, objective, optimizer, mesh),
+      evaluate=training.make_evaluation(policy.cfg, objective, mesh),
+      schedule=schedule,
+      eval_batch=eval_batch,
+      eval_every=train.eval_every,
+  )
+  return job, optimizer
+
+
+def _with_reference(
+    cfg, mesh, policy, objective, rows, batch: int, folder: pathlib.Path
+) -> dict[str, loop.Data]:
+  """The rows with what the model without an adapter thinks of them."""
+  program = training.make_reference(policy.cfg, objective, mesh)
+
+  def score(batch: batches.Batch) -> np.ndarray:
+    placed = sharding.place_batch(mesh, batch)
+    return np.asarray(program(policy.params, placed))
+
+  data = {}
+  total = sum(len(found) for found in rows.values())
+  with console.progress('reference', total) as bar:
+    for split, found in rows.items():
+      key = reference.key(
+          found, identity=policy.identity, dtype=cfg.dtype, batch=batch
+      )
+      ref_N2 = reference.logprobs(
+          score, found, folder / key, batch=batch, advance=bar.advance
+      )
+      data[split] = loop.Data(found, ref_N2)
+  return data
+
+
+def _train(
+    job: loop.Job,
+    fresh: training.TrainState,
+    checkpoints: checkpoint.Checkpoints,
+    folder: pathlib.Path,
+) -> tuple[training.TrainState, dict[str, Mapping[str, float]]]:
+  """Trains to the end; with the newest metrics of each split."""
+  state = checkpoints.restore(fresh)
+  if state is None:
+    # A copy: the first step takes the buffers of its state.
+    state = jax.tree.map(jnp.copy, fresh)
+  elif int(state.step) < job.plan.steps:
+    console.say(f'  goes on after step {int(state.step)}')
+  with (
+      journal_lib.Journal(folder, step=int(state.step)) as journal,
+      console.progress('align', job.plan.steps) as bar,
+  ):
+    state = loop.run(
+        job,
+        state,
+        journal=journal,
+        checkpoints=checkpoints,
+        advance=bar.advance,
+    )
+    return state, journal.last
+
+
+def _fingerprint(cfg, policy: policy_lib.Policy, rows) -> str:
+  """What a checkpoint was trained on: model, rows, and how."""
+  keys = [
+      reference.key(found, identity=policy.identity, dtype=cfg.dtype, batch=0)
+      for found in rows.values()
+  ]
+  text = json.dumps([keys, cfg.train.to_dict(), cfg.lora.to_dict(), cfg.seed])
+  return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,210 @@
+"""Rows of token ids as arrays of a few static shapes; numpy only.
+
+A preference pair is one row, prompt + chosen + rejected, so that the prompt is
+computed once. `rejected` goes on from the prompt's positions and does not see
+`chosen`; `training.row_mask` builds that mask from positions and segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
+
+# Lengths are multiples of this; compiled shapes stay few, and GPU tiles full.
+_MULTIPLE = 64
+
+
+class Row(NamedTuple):
+  """A prompt with the completions that share it: chosen, then rejected."""
+
+  prompt: tuple[int, ...]
+  completions: tuple[tuple[int, ...], ...]
+  weight: float = 1.0
+  cut: int = 0  # completions that lost their end to the length limit
+
+
+class Shape(NamedTuple):
+  """Of a compiled program: tokens of a row, completion tokens among them."""
+
+  length: int
+  completion: int
+
+
+class Batch(NamedTuple):
+  """Rows as arrays; a step's micro-batches add one axis in front of B.
+
+  The hidden state at `source_BC` predicts `labels_BC`. The first token of both
+  completions is predicted by the prompt's last one. `side_BC` is 0 for chosen
+  and 1 for rejected; `ref_B2` has the reference's log-probabilities of both.
+  """
+
+  tokens_BT: Any
+  positions_BT: Any
+  segments_BT: Any
+  source_BC: Any
+  labels_BC: Any
+  side_BC: Any
+  mask_BC: Any
+  weight_B: Any
+  ref_B2: Any
+
+
+# What fills a batch up: one prompt token, nothing to learn, no weight.
+_EMPTY = Row((0,), (), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Which rows step `s` trains on: a function of the seed and `s` alone.
+
+  Every epoch is a permutation of all rows. Its last step is filled up with -1.
+  """
+
+  num_rows: int
+  batch: int
+  accumulation: int
+  epochs: int
+  seed: int
+
+  @property
+  def steps_per_epoch(self) -> int:
+    return math.ceil(self.num_rows / (self.batch * self.accumulation))
+
+  @property
+  def steps(self) -> int:
+    return self.steps_per_epoch * self.epochs
+
+  def rows_AB(self, step: int) -> np.ndarray:
+    epoch, within = divmod(step, self.steps_per_epoch)
+    size = self.batch * self.accumulation
+    order = _permutation(self.num_rows, self.seed, epoch)
+    rows = order[within * size : (within + 1) * size]
+    rows = np.pad(rows, (0, size - len(rows)), constant_values=-1)
+    return rows.reshape(self.accumulation, self.batch)
+
+
+def fit(
+    prompt: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    *,
+    max_length: int,
+    weight: float = 1.0,
+) -> Row | None:
+  """A row whose sequences have at most `max_length` tokens, or None.
+
+  A completion that is too long loses its end, and the row counts it in `cut`.
+  The prompt is never cut: where it leaves no room there is no row.
+  """
+  room = max_length - len(prompt)
+  if room <= 0:
+    return None
+  return Row(
+      tuple(prompt),
+      tuple(tuple(c[:room]) for c in completions),
+      weight,
+      sum(len(c) > room for c in completions),
+  )
+
+
+def by_length(rows: Sequence[Row], batch: int) -> list[np.ndarray]:
+  """Batches of row numbers, the longest rows first, filled up with -1."""
+  lengths = np.array([_size(row).length for row in rows])
+  order = np.argsort(-lengths, kind='stable')
+  order = np.pad(order, (0, -len(order) % batch), constant_values=-1)
+  return list(order.reshape(-1, batch))
+
+
+def need(rows: Sequence[Row], index_X: np.ndarray) -> Shape:
+  """The least shape that holds the rows of a batch."""
+  sizes = [_size(rows[i]) for i in index_X.flat if i >= 0]
+  return Shape(*(max(s) for s in zip(*sizes, strict=True)))
+
+
+def shapes(needs: Sequence[Shape], *, limit: int) -> tuple[Shape, ...]:
+  """At most `limit` shapes, the shortest first, that hold all batches."""
+  lengths = sorted(n.length for n in needs)
+  ranks = (math.ceil(len(lengths) * k / limit) for k in range(1, limit + 1))
+  tops = sorted({_round_up(lengths[rank - 1]) for rank in ranks if rank})
+  found = []
+  for low, high in zip([0, *tops], tops, strict=False):
+    completions = [n.completion for n in needs if low < n.length <= high]
+    found.append(Shape(high, _round_up(max(completions))))
+  return tuple(found)
+
+
+def pick(choices: Sequence[Shape], needed: Shape) -> Shape:
+  """The first of `shapes(...)` that is long enough."""
+  return next(s for s in choices if s.length >= needed.length)
+
+
+def build(
+    rows: Sequence[Row],
+    index_X: np.ndarray,
+    shape: Shape,
+    ref_N2: np.ndarray | None = None,
+) -> Batch:
+  """The arrays of the rows at `index_X`, of any rank; -1 has no effect."""
+  filled = []
+  for i in index_X.flat:
+    ref_2 = np.zeros(2) if ref_N2 is None or i < 0 else ref_N2[i]
+    filled.append(_fill(_EMPTY if i < 0 else rows[i], shape, ref_2))
+  columns = (np.stack(column) for column in zip(*filled, strict=True))
+  return Batch(*(c.reshape(index_X.shape + c.shape[1:]) for c in columns))
+
+
+def count_tokens(batch: Batch) -> int:
+  """Tokens of real rows, without padding."""
+  real_BT = (batch.segments_BT != PADDING) & (batch.weight_B > 0)[..., None]
+  return int(real_BT.sum())
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(num_rows: int, seed: int, epoch: int) -> np.ndarray:
+  # RandomState's stream is frozen; that of numpy's newer Generator is not.
+  return np.random.RandomState([seed % 2**32, epoch]).permutation(num_rows)
+
+
+def _size(row: Row) -> Shape:
+  completion = sum(map(len, row.completions))
+  return Shape(len(row.prompt) + completion, completion)
+
+
+def _round_up(length: int) -> int:
+  return max(1, math.ceil(length / _MULTIPLE)) * _MULTIPLE
+
+
+def _fill(row: Row, shape: Shape, ref_2: np.ndarray) -> Batch:
+  """One row's arrays, without a batch axis."""
+  prompt = len(row.prompt)
+  lengths = [len(c) for c in row.completions]
+  tokens = np.concatenate([row.prompt, *row.completions])
+  positions = [np.arange(prompt)]
+  positions += [prompt + np.arange(n) for n in lengths]
+  segments = np.repeat(np.arange(1 + len(lengths)), [prompt, *lengths])
+  labels, sources = tokens[prompt:], np.arange(prompt, len(tokens)) - 1
+  starts = np.cumsum([0, *lengths])[:-1][np.array(lengths) > 0]
+  sources[starts] = prompt - 1
+  sides = np.repeat(np.arange(len(lengths)), lengths)
+  return Batch(
+      tokens_BT=_pad(tokens, shape.length),
+      positions_BT=_pad(np.concatenate(positions), shape.length),
+      segments_BT=_pad(segments, shape.length, PADDING),
+      source_BC=_pad(sources, shape.completion),
+      labels_BC=_pad(labels, shape.completion),
+      side_BC=_pad(sides, shape.completion),
+      mask_BC=_pad(np.ones_like(labels), shape.completion).astype(bool),
+      weight_B=np.float32(row.weight),
+      ref_B2=ref_2.astype(np.float32),
+  )
+
+
+def _pad(values: np.ndarray, length: int, value: int = 0) -> np.ndarray:
+  padded = np.pad(values, (0, length - len(values)), constant_values=value)
+  return padded.astype(np.int32)

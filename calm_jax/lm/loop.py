@@ -1,0 +1,183 @@
+"""The training loop: steps, validation, checkpoints, and a clean stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
+import functools
+import signal
+import threading
+import time
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from calm_jax.lm import (
+    batches,
+    checkpoint,
+    decoder,
+    optimizer,
+    sharding,
+    training,
+)
+from calm_jax.lm import journal as journal_lib
+
+# A compilation costs about as much as this many steps, so a run has fewer
+# shapes than that, and never more than four.
+_STEPS_PER_SHAPE, _MAX_SHAPES = 50, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Rows, and the reference's log-probabilities where the loss needs them."""
+
+  rows: Sequence[batches.Row]
+  ref_N2: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What a run is made of, but for its state.
+
+  `step` and `evaluate` are the programs of `training`; `eval_batch` rows are
+  validated at a time, after every `eval_every` steps and the last.
+  """
+
+  mesh: Mesh
+  params: decoder.Params
+  plan: batches.Plan
+  train: Data
+  val: Data
+  step: Callable[..., Any]
+  evaluate: Callable[..., Any]
+  schedule: optimizer.Schedule
+  eval_batch: int
+  eval_every: int
+
+
+def run(
+    job: Job,
+    state: training.TrainState,
+    *,
+    journal: journal_lib.Journal,
+    checkpoints: checkpoint.Checkpoints,
+    advance: Callable[[int, str], None],
+) -> training.TrainState:
+  """Trains from `state` to the plan's last step, with a checkpoint there.
+
+  On SIGTERM or Ctrl-C the current step ends, a checkpoint is saved, and the
+  signal takes its course.
+  """
+  start = int(state.step)
+  advance(start, '')
+  choices = _train_shapes(job.plan, job.train.rows)
+  with _deferred_signals() as caught:
+    for done in range(start + 1, job.plan.steps + 1):
+      state, metrics = _step(job, state, done, choices)
+      journal.write(done, 'train', metrics)
+      advance(1, _note(metrics))
+      due = done % job.eval_every == 0 or done == job.plan.steps
+      if due or caught:
+        val_loss = None
+        if due and job.val.rows:
+          val = validate(job, state.lora)
+          journal.write(done, 'val', val)
+          val_loss = val['loss']
+        checkpoints.save(done, state, val_loss=val_loss)
+      if caught:
+        break
+  return state
+
+
+def validate(job: Job, lora: decoder.Params) -> dict[str, float]:
+  """The metrics of all validation rows under an adapter."""
+  rows = job.val.rows
+  plan, choices = _val_plan(job)
+  parts = []
+  for index_B in plan:
+    shape = batches.pick(choices, batches.need(rows, index_B))
+    batch = batches.build(rows, index_B, shape, job.val.ref_N2)
+    placed = sharding.place_batch(job.mesh, batch)
+    parts.append(jax.device_get(job.evaluate(lora, job.params, placed)))
+  return training.merge_means(parts)
+
+
+def _step(
+    job: Job,
+    state: training.TrainState,
+    done: int,
+    choices: tuple[batches.Shape, ...],
+) -> tuple[training.TrainState, dict[str, float]]:
+  """Step number `done`, counted from 1, and its metrics."""
+  start = time.monotonic()
+  index_AB = job.plan.rows_AB(done - 1)
+  shape = batches.pick(choices, batches.need(job.train.rows, index_AB))
+  batch = batches.build(job.train.rows, index_AB, shape, job.train.ref_N2)
+  placed = sharding.place_batch(job.mesh, batch, axis=1)
+  state, means = job.step(state, job.params, placed)
+  metrics = training.merge_means([jax.device_get(means)])
+  seconds = time.monotonic() - start
+  return state, metrics | {
+      'learning_rate': float(job.schedule(done - 1)),
+      'epoch': done / job.plan.steps_per_epoch,
+      'tokens_per_second': batches.count_tokens(batch) / seconds,
+  }
+
+
+def _train_shapes(
+    plan: batches.Plan, rows: Sequence[batches.Row]
+) -> tuple[batches.Shape, ...]:
+  """Chosen from all steps of the run: a resumed run chooses the same."""
+  needs = [batches.need(rows, plan.rows_AB(s)) for s in range(plan.steps)]
+  limit = min(_MAX_SHAPES, 1 + plan.steps // _STEPS_PER_SHAPE)
+  return batches.shapes(needs, limit=limit)
+
+
+def _val_plan(job: Job):
+  plan = batches.by_length(job.val.rows, job.eval_batch)
+  needs = [batches.need(job.val.rows, index_B) for index_B in plan]
+  return plan, batches.shapes(needs, limit=2)
+
+
+def _note(metrics: dict[str, float]) -> str:
+  parts = [f'loss {metrics["loss"]:.3f}']
+  if 'rewards/accuracies' in metrics:
+    parts.append(f'acc {metrics["rewards/accuracies"]:.2f}')
+  speed = metrics['tokens_per_second']
+  parts.append(
+      f'{speed / 1000:.1f}k tok/s' if speed > 999 else f'{speed:.0f} tok/s'
+  )
+  return ' '.join(parts)
+
+
+@contextlib.contextmanager
+def _deferred_signals() -> Iterator[list[int]]:
+  """Collects SIGTERM and SIGINT, and raises the first again at the end."""
+  caught: list[int] = []
+  # Only there Python lets handlers be set, and only there signals arrive.
+  if threading.current_thread() is not threading.main_thread():
+    yield caught
+    return
+
+  def note(old, number, frame):
+    del frame
+    caught.append(number)
+    # Who asks twice does not want to wait for a step to end.
+    signal.signal(number, old)
+
+  before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+  # In the background a shell lets its commands ignore Ctrl-C: so do we.
+  before = {n: old for n, old in before.items() if old != signal.SIG_IGN}
+  for n, old in before.items():
+    signal.signal(n, functools.partial(note, old))
+  try:
+    yield caught
+  finally:
+    for n, old in before.items():
+      signal.signal(n, old)
+  if caught:
+    signal.raise_signal(caught[0])
+    raise SystemExit(128 + caught[0])

@@ -1,0 +1,250 @@
+"""One optimiser step over micro-batches: DPO or SFT of LoRA factors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import optax
+
+from calm_jax.lm import batches, decoder, losses
+from calm_jax.lm import lora as lora_lib
+
+Batch = batches.Batch
+
+
+class TrainState(NamedTuple):
+  """What changes from step to step."""
+
+  step: jax.Array
+  lora: decoder.Params
+  opt_state: optax.OptState
+
+
+class Mean(NamedTuple):
+  """A mean before its division: add the fields to merge two of them."""
+
+  total: jax.Array
+  count: jax.Array
+
+
+class Completions(NamedTuple):
+  """Sums over the tokens of the chosen (0) and the rejected (1) completion."""
+
+  logp_B2: jax.Array
+  logit_B2: jax.Array  # of each token's mean over the vocabulary
+  tokens_B2: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """What is minimised, and at what price in memory."""
+
+  method: str  # dpo or sft
+  scale: float  # of the adapter: alpha / rank
+  beta: float = 0.1
+  label_smoothing: float = 0.0
+  remat: bool = False  # recompute each layer in the backward pass
+  chunk: int = 256  # completion positions whose logits exist at once
+
+
+def row_mask(
+    cfg: decoder.DecoderConfig, positions_BT, segments_BT
+) -> jax.Array:
+  """A token sees its prompt and its own completion, up to itself."""
+  mask_BTS = decoder.causal_mask(cfg, positions_BT, positions_BT)
+  key_B1S = segments_BT[:, None, :]
+  own_BTS = key_B1S == segments_BT[:, :, None]
+  seen_BTS = (key_B1S == batches.PROMPT) | own_BTS
+  return mask_BTS & seen_BTS & (key_B1S != batches.PADDING)
+
+
+def completion_logprobs(
+    cfg: decoder.DecoderConfig,
+    params: decoder.Params,
+    lora: decoder.Params | None,
+    batch: Batch,
+    *,
+    chunk: int,
+    remat: bool = False,
+) -> Completions:
+  """Summed log-probabilities of each completion; no adapter when None.
+
+  The vocabulary projection runs over `chunk` completion positions at a time,
+  forwards and backwards: no array of [B, T, V] exists.
+  """
+  mask_BTS = row_mask(cfg, batch.positions_BT, batch.segments_BT)
+  hidden_BTD, _ = decoder.forward(
+      cfg,
+      params,
+      batch.tokens_BT,
+      batch.positions_BT,
+      mask_BTS,
+      lora=lora,
+      remat=remat,
+  )
+  hidden_BCD = jnp.take_along_axis(
+      hidden_BTD, batch.source_BC[..., None], axis=1
+  )
+  scores = _token_scores(cfg, params, hidden_BCD, batch.labels_BC, chunk)
+  side_BC2 = batch.side_BC[..., None] == jnp.arange(2)[None, None]
+  side_BC2 &= batch.mask_BC[..., None]
+  logp_B2, logit_B2 = (
+      jnp.where(side_BC2, score_BC[..., None], 0).sum(1) for score_BC in scores
+  )
+  return Completions(logp_B2, logit_B2, side_BC2.sum(1))
+
+
+def batch_means(
+    cfg: decoder.DecoderConfig,
+    objective: Objective,
+    params: decoder.Params,
+    lora: decoder.Params,
+    batch: Batch,
+) -> dict[str, Mean]:
+  """The loss and the metrics that users of TRL know, as sums and counts."""
+  sums = completion_logprobs(
+      cfg,
+      params,
+      lora_lib.scaled(lora, objective.scale),
+      batch,
+      chunk=objective.chunk,
+      remat=objective.remat,
+  )
+  if objective.method == 'sft':
+    loss = losses.sft_loss(
+        sums.logp_B2[:, 0], sums.tokens_B2[:, 0], batch.weight_B
+    )
+    return {'loss': Mean(*loss)}
+  return _dpo_means(objective, sums, batch)
+
+
+def make_step(
+    cfg: decoder.DecoderConfig,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> Callable[[TrainState, decoder.Params, Batch], tuple[TrainState, Any]]:
+  """A jitted step over arrays [A, B, ...]; the old state is donated.
+
+  It returns the new state and the means of all A micro-batches, among them
+  the norm of the gradient before clipping.
+  """
+
+  def loss(lora, params, batch):
+    means = batch_means(cfg, objective, params, lora, batch)
+    return means['loss'].total, means
+
+  def step(state: TrainState, params: decoder.Params, batch: Batch):
+    def micro(carry, batch: Batch):
+      grads, means = jax.grad(loss, has_aux=True)(state.lora, params, batch)
+      return jax.tree.map(jnp.add, carry, (grads, means)), None
+
+    first = jax.tree.map(lambda x: x[0], batch)
+    like = jax.eval_shape(loss, state.lora, params, first)[1]
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), (state.lora, like)
+    )
+    (grads, means), _ = jax.lax.scan(micro, zeros, batch)
+    grads = jax.tree.map(lambda g: g / means['loss'].count, grads)
+    means['grad_norm'] = Mean(_norm(grads), jnp.float32(1))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.lora)
+    lora = optax.apply_updates(state.lora, updates)
+    return TrainState(state.step + 1, lora, opt_state), means
+
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
+
+
+def make_evaluation(
+    cfg: decoder.DecoderConfig, objective: Objective, mesh: Mesh
+) -> Callable[[decoder.Params, decoder.Params, Batch], dict[str, Mean]]:
+  """The jitted means of one batch under (lora, params)."""
+
+  def evaluate(lora, params, batch):
+    return batch_means(cfg, objective, params, lora, batch)
+
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(evaluate, out_shardings=everywhere)
+
+
+def make_reference(
+    cfg: decoder.DecoderConfig, objective: Objective, mesh: Mesh
+) -> Callable[[decoder.Params, Batch], jax.Array]:
+  """The jitted log-probabilities [B, 2] of the model without an adapter."""
+
+  def reference(params, batch):
+    chunk = objective.chunk
+    return completion_logprobs(cfg, params, None, batch, chunk=chunk).logp_B2
+
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(reference, out_shardings=everywhere)
+
+
+def merge_means(parts: list[dict[str, Mean]]) -> dict[str, float]:
+  """The quotients, once everything is summed."""
+  total = jax.tree.map(lambda *xs: sum(float(x) for x in xs), *parts)
+  return {k: m.total / m.count if m.count else 0.0 for k, m in total.items()}
+
+
+def _norm(tree: Any) -> jax.Array:
+  return jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(tree)))
+
+
+def _token_scores(cfg, params, hidden_BCD, labels_BC, chunk: int):
+  """Log-probability of each label, and its logits' mean, chunk by chunk."""
+  rows, length = labels_BC.shape
+  count = math.ceil(length / chunk)
+  width = math.ceil(length / count)
+  pad = count * width - length
+
+  @jax.checkpoint
+  def score(hidden_BCD, labels_BC):
+    logits_BCV = decoder.unembed(cfg, params, hidden_BCD)
+    # Not a gather: its gradient would be a scatter.
+    hit_BCV = labels_BC[..., None] == jnp.arange(cfg.vocab_size)[None, None]
+    label_BC = jnp.where(hit_BCV, logits_BCV, 0).sum(-1)
+    logp_BC = label_BC - jax.nn.logsumexp(logits_BCV, axis=-1)
+    return logp_BC, jax.lax.stop_gradient(logits_BCV.mean(-1))
+
+  def split(x):
+    x = jnp.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(rows, count, width, *x.shape[2:]), 1, 0)
+
+  chunks = (split(hidden_BCD), split(labels_BC))
+  _, scores = jax.lax.scan(lambda _, x: (None, score(*x)), None, chunks)
+  join = lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :length]
+  return tuple(join(x) for x in scores)
+
+
+def _dpo_means(
+    objective: Objective, sums: Completions, batch: Batch
+) -> dict[str, Mean]:
+  loss_B, margin_B = losses.dpo_loss(
+      sums.logp_B2[:, 0],
+      sums.logp_B2[:, 1],
+      batch.ref_B2[:, 0],
+      batch.ref_B2[:, 1],
+      beta=objective.beta,
+      label_smoothing=objective.label_smoothing,
+  )
+  weight_B = batch.weight_B
+  means = {'loss': Mean((weight_B * loss_B).sum(), weight_B.sum())}
+  # The metrics describe the pairs as they are, whatever their weights.
+  real_B = (weight_B > 0).astype(jnp.float32)
+  mean = lambda x_B: Mean((real_B * x_B).sum(), real_B.sum())
+  reward_B2 = objective.beta * (sums.logp_B2 - batch.ref_B2)
+  means['rewards/margins'] = mean(margin_B)
+  means['rewards/accuracies'] = mean(margin_B > 0)
+  for side, name in enumerate(('chosen', 'rejected')):
+    means[f'rewards/{name}'] = mean(reward_B2[:, side])
+    means[f'logps/{name}'] = mean(sums.logp_B2[:, side])
+    means[f'logits/{name}'] = Mean(
+        mean(sums.logit_B2[:, side]).total, mean(sums.tokens_B2[:, side]).total
+    )
+  return means

@@ -1,0 +1,141 @@
+"""Rows, batch plans and shapes: literals in, arrays out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calm_jax.lm import batches
+
+PAIR = batches.Row((5, 6), ((7, 8, 9), (10,)))
+
+
+def _one(row, shape):
+  batch = batches.build([row], np.array([0]), batches.Shape(*shape))
+  return {
+      name: value[0].tolist()
+      for name, value in zip(batch._fields, batch, strict=True)
+  }
+
+
+def test_a_pair_shares_its_prompt():
+  assert _one(PAIR, (8, 5)) == {
+      'tokens_BT': [5, 6, 7, 8, 9, 10, 0, 0],
+      'positions_BT': [0, 1, 2, 3, 4, 2, 0, 0],
+      'segments_BT': [0, 0, 1, 1, 1, 2, -1, -1],
+      'source_BC': [1, 2, 3, 1, 0],
+      'labels_BC': [7, 8, 9, 10, 0],
+      'side_BC': [0, 0, 0, 1, 0],
+      'mask_BC': [True, True, True, True, False],
+      'weight_B': 1.0,
+      'ref_B2': [0.0, 0.0],
+  }
+
+
+def test_a_target_is_a_pair_without_its_rejected_side():
+  row = _one(batches.Row((5,), ((7, 8),), 0.5), (3, 2))
+  assert row['segments_BT'] == [0, 1, 1]
+  assert row['source_BC'] == [0, 1]
+  assert row['weight_B'] == 0.5
+
+
+def test_an_empty_completion_moves_no_source():
+  row = _one(batches.Row((5, 6), ((), (7, 8))), (4, 2))
+  assert row['source_BC'] == [1, 2]
+  assert row['side_BC'] == [1, 1]
+
+
+def test_minus_one_is_a_row_without_weight():
+  ref = np.array([[-1.0, -2.0]])
+  index = np.array([[0], [-1]])
+  batch = batches.build([PAIR], index, batches.Shape(8, 4), ref)
+  assert batch.tokens_BT.shape == (2, 1, 8)
+  assert batch.weight_B.tolist() == [[1.0], [0.0]]
+  assert batch.ref_B2.tolist() == [[[-1.0, -2.0]], [[0.0, 0.0]]]
+  assert not batch.mask_BC[1].any()
+  assert batches.count_tokens(batch) == 6
+
+
+@pytest.mark.parametrize(
+    ('limit', 'completions', 'cut'),
+    [
+        (5, ((7, 8, 9), (10,)), 0),
+        (4, ((7, 8), (10,)), 1),
+        (3, ((7,), (10,)), 1),
+    ],
+)
+def test_completions_lose_their_end_and_are_counted(limit, completions, cut):
+  row = batches.fit((5, 6), PAIR.completions, max_length=limit)
+  assert row == batches.Row((5, 6), completions, 1.0, cut)
+
+
+def test_a_prompt_is_never_cut():
+  assert batches.fit((5, 6), PAIR.completions, max_length=2) is None
+
+
+PLAN = batches.Plan(num_rows=7, batch=2, accumulation=2, epochs=3, seed=1)
+
+
+def test_every_epoch_visits_every_row_once():
+  assert (PLAN.steps_per_epoch, PLAN.steps) == (2, 6)
+  for epoch in range(3):
+    rows = np.concatenate([PLAN.rows_AB(2 * epoch + i).ravel() for i in (0, 1)])
+    assert sorted(rows) == [-1, 0, 1, 2, 3, 4, 5, 6]
+    assert rows[-1] == -1
+
+
+def test_a_step_is_a_function_of_seed_and_step():
+  steps = [PLAN.rows_AB(step).tolist() for step in range(6)]
+  assert [PLAN.rows_AB(s).tolist() for s in (5, 0, 3)] == [
+      steps[5],
+      steps[0],
+      steps[3],
+  ]
+  assert steps[:2] != steps[2:4]
+  other = batches.Plan(7, 2, 2, 3, seed=2)
+  assert other.rows_AB(0).tolist() != steps[0]
+
+
+def test_the_permutation_is_pinned():
+  # A resumed run must see the rows that the killed one would have seen.
+  rows = batches.Plan(10, 10, 1, 1, seed=42).rows_AB(0)
+  assert rows.tolist() == [[5, 0, 6, 4, 2, 7, 3, 1, 8, 9]]
+
+
+def test_a_batch_does_not_depend_on_other_batches():
+  rows = [batches.Row((i,), ((i,),)) for i in range(7)]
+  a = batches.build(rows, PLAN.rows_AB(4), batches.Shape(4, 2))
+  b = batches.build(rows, PLAN.rows_AB(4), batches.Shape(4, 2))
+  assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_by_length_puts_long_rows_first():
+  rows = [batches.Row((1,) * n, ((1,),)) for n in (2, 9, 4)]
+  assert [b.tolist() for b in batches.by_length(rows, 2)] == [[1, 2], [0, -1]]
+
+
+def test_shapes_are_few_and_hold_everything():
+  rng = np.random.RandomState(0)
+  needs = [
+      batches.Shape(int(n), int(n * rng.uniform(0.1, 0.9)))
+      for n in rng.randint(10, 2000, 100)
+  ]
+  for limit in (1, 3, 4):
+    found = batches.shapes(needs, limit=limit)
+    assert len(found) == limit
+    assert all(n % 64 == 0 for shape in found for n in shape)
+    for need in needs:
+      shape = batches.pick(found, need)
+      assert shape.length >= need.length
+      assert shape.completion >= need.completion
+  # A quarter of the batches runs in a shape that is no longer than it must be.
+  assert found[0].length == np.ceil(sorted(needs)[24].length / 64) * 64
+
+
+def test_equal_lengths_need_one_shape():
+  assert batches.shapes([batches.Shape(60, 5)] * 9, limit=4) == ((64, 64),)
+
+
+def test_need_ignores_filling():
+  rows = [PAIR, batches.Row((1,) * 9, ((1,),))]
+  assert batches.need(rows, np.array([[0, -1], [1, -1]])) == (10, 4)

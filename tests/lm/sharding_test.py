@@ -1,0 +1,103 @@
+"""The mesh and the sharding table, on four simulated devices."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import pytest
+
+from calm_jax.lm import decoder, sharding
+
+CFG = decoder.DecoderConfig(
+    vocab_size=64,
+    num_layers=2,
+    model_dim=32,
+    ffn_dim=48,
+    num_heads=4,
+    num_kv_heads=1,
+    head_dim=8,
+    norm_eps=1e-5,
+    rope_theta=1e4,
+    max_positions=128,
+    qkv_bias=True,
+)
+
+
+@pytest.fixture(autouse=True)
+def _four_devices():
+  if jax.device_count() != 4:
+    pytest.skip('needs XLA_FLAGS=--xla_force_host_platform_device_count=4')
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'expected'),
+    [
+        ((-1, 1, 1), (4, 1, 1)),
+        ((2, -1, 1), (2, 2, 1)),
+        ((1, 2, 2), (1, 2, 2)),
+        ((4, 1, -1), (4, 1, 1)),
+    ],
+)
+def test_mesh_sizes(sizes, expected):
+  mesh = sharding.make_mesh(*sizes)
+  assert tuple(mesh.shape.values()) == expected
+  assert sharding.rows(mesh) == expected[0] * expected[1]
+
+
+@pytest.mark.parametrize(
+    'sizes', [(3, 1, 1), (-1, 3, 1), (-1, -1, 1), (2, 1, 1), (0, 1, -1)]
+)
+def test_a_mesh_that_does_not_fit_says_so(sizes):
+  with pytest.raises(ValueError, match='does not fit the 4 devices'):
+    sharding.make_mesh(*sizes)
+
+
+def _paths(tree):
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    yield jax.tree_util.keystr(path, simple=True, separator='/'), leaf
+
+
+def test_every_parameter_has_one_rule_of_its_rank():
+  for path, leaf in _paths(decoder.abstract(CFG, jnp.float32)):
+    assert len(sharding.spec(path)) == leaf.ndim, path
+
+
+def test_a_parameter_without_a_rule_is_an_error():
+  with pytest.raises(ValueError, match='layers/0/attn/z_DNH'):
+    sharding.spec('layers/0/attn/z_DNH')
+
+
+def test_parameters_lie_as_the_table_says():
+  put = sharding.place(sharding.make_mesh(1, 2, 2))
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+      lambda x: rng.random(x.shape, np.float32),
+      decoder.abstract(CFG, jnp.float32),
+  )
+  placed = {path: put(path, x) for path, x in _paths(params)}
+  q = placed['layers/1/attn/q_DNH']
+  assert q.sharding.spec == P('fsdp', 'tensor', None)
+  assert q.addressable_shards[0].data.shape == (16, 2, 8)
+  # One kv head cannot be split over two devices.
+  k = placed['layers/1/attn/k_DKH']
+  assert k.sharding.spec == P('fsdp', None, None)
+  whole = params['layers'][1]['attn']['q_DNH']
+  np.testing.assert_array_equal(q, whole)
+
+
+def test_batches_split_their_rows():
+  mesh = sharding.make_mesh(2, 2, 1)
+  batch = {'tokens': np.arange(24).reshape(3, 4, 2), 'weight': np.ones((3, 4))}
+  placed = sharding.place_batch(mesh, batch, axis=1)
+  assert placed['tokens'].addressable_shards[0].data.shape == (3, 1, 2)
+  assert placed['weight'].addressable_shards[0].data.shape == (3, 1)
+  np.testing.assert_array_equal(placed['tokens'], batch['tokens'])
+
+
+def test_replicated_trees_are_whole_everywhere():
+  mesh = sharding.make_mesh(2, 2, 1)
+  tree = sharding.replicate(mesh, {'a': jnp.arange(3.0)})
+  assert tree['a'].is_fully_replicated
+  assert len(tree['a'].addressable_shards) == 4

@@ -1,0 +1,301 @@
+"""The training step: equalities that hold for any model, on tiny ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calm_jax.lm import batches, decoder, sharding, training
+from calm_jax.lm import lora as lora_lib
+from calm_jax.lm import optimizer as optimizers
+
+CFG = decoder.DecoderConfig(
+    vocab_size=96,
+    num_layers=1,
+    model_dim=32,
+    ffn_dim=48,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    norm_eps=1e-5,
+    rope_theta=1e4,
+    max_positions=128,
+)
+LORA = lora_lib.LoraConfig(2, 4.0, ('q_proj', 'v_proj'))
+DPO = training.Objective('dpo', LORA.scale, chunk=8)
+SFT = dataclasses.replace(DPO, method='sft')
+SHAPE = batches.Shape(24, 16)
+
+
+def _fill(tree, seed, dtype=np.float32, std=0.3):
+  """Random numbers without a compilation."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+      lambda x: jnp.asarray(std * rng.standard_normal(x.shape), dtype), tree
+  )
+
+
+def _params(cfg=CFG, dtype=np.float32):
+  return _fill(decoder.abstract(cfg, dtype), 0, dtype)
+
+
+def _lora():
+  key = jax.random.key(0)
+  return _fill(jax.eval_shape(lambda: lora_lib.init(CFG, LORA, key)), 1)
+
+
+def _rows(count, sides=2, seed=2):
+  rng = np.random.default_rng(seed)
+  ids = lambda low, high: tuple(rng.integers(0, 96, rng.integers(low, high)))
+  return [
+      batches.Row(ids(3, 9), tuple(ids(1, 8) for _ in range(sides)))
+      for _ in range(count)
+  ]
+
+
+def _batch(rows, index, shape=SHAPE, ref=None):
+  return batches.build(rows, np.asarray(index), shape, ref)
+
+
+def _reference(rows):
+  """Any numbers: as log-probabilities of another model."""
+  return -20 - np.random.default_rng(3).random((len(rows), 2))
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _logprobs(cfg, params, lora, batch):
+  return training.completion_logprobs(cfg, params, lora, batch, chunk=5)
+
+
+@pytest.mark.parametrize('window', [None, 4])
+def test_a_shared_prompt_equals_two_separate_rows(window):
+  cfg = dataclasses.replace(CFG, window=window)
+  params, lora, rows = _params(), _lora(), _rows(4)
+  shared = _logprobs(cfg, params, lora, _batch(rows, range(4)))
+  for side in (0, 1):
+    alone = [batches.Row(r.prompt, (r.completions[side],)) for r in rows]
+    # Another padding too, which must not matter.
+    batch = _batch(alone, range(4), batches.Shape(30, 9))
+    split = _logprobs(cfg, params, lora, batch)
+    for one, two in zip(shared, split, strict=True):
+      np.testing.assert_allclose(one[:, side], two[:, 0], rtol=1e-5)
+    assert not split.tokens_B2[:, 1].any()
+
+
+def test_logprobs_by_hand():
+  """Against a plain forward pass over one unpadded sequence."""
+  params, row = _params(), _rows(1)[0]
+  tokens = jnp.array([row.prompt + row.completions[1]])
+  positions = jnp.arange(tokens.shape[1])[None]
+  mask = decoder.causal_mask(CFG, positions, positions)
+  hidden, _ = jax.jit(decoder.forward, static_argnums=0)(
+      CFG, params, tokens, positions, mask
+  )
+  logp = jax.nn.log_softmax(decoder.unembed(CFG, params, hidden))[0]
+  prompt = len(row.prompt)
+  expected = sum(
+      logp[prompt - 1 + i, token] for i, token in enumerate(row.completions[1])
+  )
+  sums = _logprobs(CFG, params, None, _batch([row], [0]))
+  assert float(sums.logp_B2[0, 1]) == pytest.approx(float(expected), rel=1e-5)
+  assert sums.tokens_B2[0].tolist() == [len(c) for c in row.completions]
+
+
+@functools.cache
+def _grads(objective):
+  rows, params = _rows(2), _params()
+  batch = _batch(rows, range(2), ref=_reference(rows))
+
+  def loss(lora):
+    means = training.batch_means(CFG, objective, params, lora, batch)
+    return means['loss'].total
+
+  return jax.jit(jax.grad(loss))(_lora())
+
+
+def _assert_close(a, b, tolerance):
+  scale = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(b))
+  jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(
+          x, y, rtol=tolerance, atol=tolerance * scale
+      ),
+      a,
+      b,
+  )
+
+
+@pytest.mark.parametrize(
+    'change', [{'chunk': 3}, {'chunk': 16}, {'remat': True}]
+)
+def test_saving_memory_changes_no_gradient(change):
+  changed = dataclasses.replace(DPO, **change)
+  _assert_close(_grads(changed), _grads(DPO), 1e-5)
+
+
+def _sizes(jaxpr):
+  for eqn in jaxpr.eqns:
+    yield from (v.aval.size for v in eqn.outvars)
+    for value in eqn.params.values():
+      for inner in value if isinstance(value, (tuple, list)) else [value]:
+        if isinstance(inner, jax.extend.core.ClosedJaxpr):
+          yield from _sizes(inner.jaxpr)
+        elif isinstance(inner, jax.extend.core.Jaxpr):
+          yield from _sizes(inner)
+
+
+def test_no_array_holds_all_logits():
+  """Forwards and backwards, nothing is as large as [B, C, V]."""
+  cfg = dataclasses.replace(CFG, vocab_size=5000)
+  batch = _batch(_rows(2), range(2))
+  abstract = decoder.abstract(cfg, jnp.float32)
+
+  def biggest(chunk):
+    objective = dataclasses.replace(DPO, chunk=chunk)
+
+    def loss(lora, params):
+      means = training.batch_means(cfg, objective, params, lora, batch)
+      return means['loss'].total
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(_lora(), abstract).jaxpr
+    return max(_sizes(jaxpr))
+
+  assert biggest(16) == 2 * 16 * 5000
+  # The embedding is an argument; the largest result is a chunk of logits.
+  assert biggest(4) == 2 * 4 * 5000
+
+
+def _state(optimizer, lora, mesh):
+  # A copy, as a step takes its state's buffers for the next one.
+  lora = jax.tree.map(jnp.array, lora)
+  state = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
+  return sharding.replicate(mesh, state)
+
+
+def _optimizer(peak=1e-2, steps=10):
+  schedule = optimizers.make_schedule(
+      'constant', peak=peak, warmup_ratio=0.0, steps=steps
+  )
+  return optimizers.adamw(
+      schedule, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip_norm=1.0
+  )
+
+
+def _placed(params, mesh):
+  put = sharding.place(mesh)
+  name = lambda p: jax.tree_util.keystr(p, simple=True, separator='/')
+  return jax.tree_util.tree_map_with_path(lambda p, x: put(name(p), x), params)
+
+
+@functools.cache
+def _program(objective, sizes):
+  devices = jax.devices()[: math.prod(sizes)]
+  mesh = sharding.make_mesh(*sizes, devices=devices)
+  optimizer = _optimizer()
+  return mesh, optimizer, training.make_step(CFG, objective, optimizer, mesh)
+
+
+def _steps(objective, batches_AB, sizes=(1, 1, 1), params=None):
+  """The state and the metrics after a few steps on a mesh.
+
+  The tests use arrays of [2, 4] rows, so that a program compiles once.
+  """
+  mesh, optimizer, step = _program(objective, sizes)
+  params = _placed(params or _params(), mesh)
+  state = _state(optimizer, _lora(), mesh)
+  history = []
+  for batch in batches_AB:
+    placed = sharding.place_batch(mesh, batch, axis=1)
+    state, means = step(state, params, placed)
+    history.append(training.merge_means([means]))
+  return state, history
+
+
+def test_step_0_costs_ln_2():
+  """The adapter starts as nothing, so policy and reference agree."""
+  mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+  params, rows = _params(), _rows(3)
+  batch = _batch(rows, [0, 1, 2])
+  ref = training.make_reference(CFG, DPO, mesh)(params, batch)
+  lora = jax.jit(lora_lib.init, static_argnums=(0, 1))(
+      CFG, LORA, jax.random.key(0)
+  )
+  batch = _batch(rows, [0, 1, 2], ref=np.asarray(ref))
+  evaluate = training.make_evaluation(CFG, DPO, mesh)
+  means = training.merge_means([evaluate(lora, params, batch)])
+  assert means['loss'] == pytest.approx(math.log(2), abs=1e-6)
+  assert means['rewards/margins'] == pytest.approx(0, abs=1e-6)
+  assert means['logps/chosen'] == pytest.approx(float(ref[:, 0].mean()))
+
+
+@pytest.mark.parametrize('objective', [DPO, SFT])
+def test_steps_learn_the_preference(objective):
+  rows = _rows(4)
+  index = [[0, 1, 2, 3], [3, 2, 1, 0]]
+  batch = _batch(rows, index, ref=_reference(rows))
+  _, history = _steps(objective, [batch] * 8)
+  loss = [h['loss'] for h in history]
+  assert all(b < a for a, b in itertools.pairwise(loss))
+
+
+@pytest.mark.parametrize('objective', [DPO, SFT])
+def test_micro_batches_and_padding_rows_change_nothing(objective):
+  rows = _rows(4, 1 if objective is SFT else 2)
+  ref = _reference(rows)
+  once = _batch(rows, [[0, 1, 2, 3], [-1] * 4], ref=ref)
+  split = _batch(rows, [[-1, 0, -1, -1], [3, 1, -1, 2]], ref=ref)
+  one, metrics = _steps(objective, [once] * 2)
+  two, others = _steps(objective, [split] * 2)
+  _assert_close(one.lora, two.lora, 1e-5)
+  for name, value in metrics[1].items():
+    assert others[1][name] == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.mark.parametrize(
+    'sizes', [(4, 1, 1), pytest.param((1, 2, 2), marks=pytest.mark.slow)]
+)
+def test_four_devices_equal_one(sizes):
+  if jax.device_count() < 4:
+    pytest.skip('needs XLA_FLAGS=--xla_force_host_platform_device_count=4')
+  rows = _rows(8)
+  steps = [
+      _batch(rows, index, ref=_reference(rows))
+      for index in ([[0, 1, 2, 3], [4, 5, 6, 7]], [[7, 2, -1, 0], [1] * 4])
+  ]
+  one, metrics = _steps(DPO, steps)
+  four, others = _steps(DPO, steps, sizes)
+  _assert_close(four.lora, one.lora, 1e-5)
+  for name, value in metrics[1].items():
+    assert others[1][name] == pytest.approx(value, rel=1e-5), name
+  assert all(x.is_fully_replicated for x in jax.tree.leaves(four))
+
+
+def test_factors_stay_float32_over_a_bf16_base():
+  rows = _rows(2)
+  index = [[0, 1, -1, -1], [-1] * 4]
+  batch = _batch(rows, index, ref=_reference(rows))
+  state, history = _steps(DPO, [batch] * 2, params=_params(dtype=jnp.bfloat16))
+  floats = [x for x in jax.tree.leaves(state) if x.dtype.kind == 'f']
+  assert all(x.dtype == jnp.float32 for x in floats)
+  assert history[1]['loss'] < history[0]['loss']
+
+
+def test_weights_count_in_the_loss_and_not_in_the_metrics():
+  rows, ref = _rows(2), _reference(_rows(2))
+  heavy = [rows[0]._replace(weight=3.0), rows[1]]
+
+  def run(rows, index):
+    index = np.reshape(index + [-1] * (8 - len(index)), (2, 4))
+    return _steps(DPO, [_batch(rows, index, ref=ref)])[1][0]
+
+  first, second, both = run(rows, [0]), run(rows, [1]), run(heavy, [0, 1])
+  mixed = (3 * first['loss'] + second['loss']) / 4
+  assert both['loss'] == pytest.approx(mixed, rel=1e-5)
+  margin = (first['rewards/margins'] + second['rewards/margins']) / 2
+  assert both['rewards/margins'] == pytest.approx(margin, rel=1e-5)
