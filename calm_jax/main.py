@@ -19,7 +19,7 @@ import pathlib
 import sys
 import traceback
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from calm_jax import guard, pipeline, settings
@@ -55,6 +55,9 @@ def parse(argv: list[str]) -> list[str]:
   try:
     rest = app.parse_flags_with_usage(argv)
     _CONFIG.value.keys()  # a config file that is missing fails only here
+    # Without --verbosity absl would show what libraries say for themselves.
+    if flags.FLAGS['verbosity'].using_default_value:
+      flags.FLAGS.verbosity = logging.WARNING
     return rest
   except OSError as e:
     sys.exit(f'ERROR: --config: {e}')

@@ -126,3 +126,31 @@ def test_a_folder_in_use_is_told(workdir, tmp_path):
   assert done.returncode == 1
   assert f'in use by process {os.getpid()}' in done.stderr
   assert 'Traceback' not in done.stderr
+
+
+def test_libraries_speak_only_when_asked(workdir):
+  script = """
+import logging, sys
+from absl import app
+from calm_jax import main, pipeline
+def run(*_):
+  logging.getLogger('jax').info('a note')
+  logging.getLogger('jax').warning('a warning')
+pipeline.run = run
+app.run(main.main, argv=['main', *sys.argv[1:]], flags_parser=main.parse)
+"""
+
+  def said(*flags):
+    command = [sys.executable, '-c', script, TINY, f'--workdir={workdir}']
+    done = subprocess.run(
+        [*command, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr
+
+  assert 'a note' not in said()
+  assert 'a warning' in said()
+  assert 'a note' in said('--verbosity=0')
