@@ -4,13 +4,11 @@ import os
 import pathlib
 
 # Before jax is imported anywhere: four CPU devices for the mesh tests.
-os.environ.setdefault(
-    'XLA_FLAGS', '--xla_force_host_platform_device_count=4'
-)
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=4')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
-import pytest  # noqa: E402
+import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
