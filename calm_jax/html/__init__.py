@@ -1,0 +1,1 @@
+"""Turns plain numbers and untrusted text into self-contained web pages."""
