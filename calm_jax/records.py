@@ -181,17 +181,13 @@ def read_all(folder: pathlib.Path, pattern: str, cls: type[R]) -> list[R]:
   return [record for path in paths for record in read_jsonl(path, cls)]
 
 
+# The C encoder writes tuples as lists; dataclasses it hands to `vars`.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=vars)
+
+
 def to_json(record: Any) -> str:
   """One line of JSON; raises ValueError on NaN and infinities."""
-  return json.dumps(_plain(record), ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-  if dataclasses.is_dataclass(value):
-    return {name: _plain(v) for name, v in vars(value).items()}
-  if isinstance(value, tuple):
-    return [_plain(v) for v in value]
-  return value
+  return _ENCODER.encode(record)
 
 
 @functools.cache
@@ -219,6 +215,7 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
 def _record_decoder(cls: Any) -> Callable[[Any], Any]:
   hints = typing.get_type_hints(cls)
   decoders = {f.name: _decoder(hints[f.name]) for f in dataclasses.fields(cls)}
+  plain = {name: hint for name, hint in hints.items() if hint in (str, int)}
   required = {
       f.name
       for f in dataclasses.fields(cls)
@@ -231,6 +228,9 @@ def _record_decoder(cls: Any) -> Callable[[Any], Any]:
       raise ValueError(f'lacks the field {missing[0]!r}')
     kwargs = {}
     for name, v in value.items():
+      if type(v) is plain.get(name):  # most fields: no call is needed
+        kwargs[name] = v
+        continue
       if name not in decoders:
         raise ValueError(
             f'unexpected field {name!r}; it has {sorted(decoders)}'

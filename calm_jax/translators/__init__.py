@@ -62,13 +62,14 @@ def _model(cfg: ConfigDict) -> model.Model:
   limit = cfg.sample.max_new_tokens
 
   def load() -> model.Generate:
-    from calm_jax.lm import policy
+    from calm_jax.lm import writer
 
-    return policy.text_generator(
+    return writer.text_generator(
         model=cfg.model,
         revision=cfg.revision,
         dtype=cfg.dtype,
-        seed=cfg.seed,
+        mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
+        slot_count=cfg.sample.slots,
         max_new_tokens=limit,
     )
 

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 import pytest
 
 from calm_jax import translators
-from calm_jax.lm import hub, policy
+from calm_jax.lm import hub, writer
 from calm_jax.qa import prompts
 from calm_jax.translators import files, model, none
 
@@ -146,12 +146,13 @@ def test_build_gives_the_model_a_cache_and_loads_it_late(tmp_path, monkeypatch):
 
   monkeypatch.setattr(hub, 'resolve', lambda model, revision: tmp_path)
   monkeypatch.setattr(hub, 'identity', lambda folder: 'abc')
-  monkeypatch.setattr(policy, 'text_generator', text_generator, raising=False)
-  settings = {'model': 'm', 'revision': 'r', 'dtype': 'float32', 'seed': 7}
+  monkeypatch.setattr(writer, 'text_generator', text_generator)
+  settings = {'model': 'm', 'revision': 'r', 'dtype': 'float32'}
   cfg = ConfigDict(
       settings
       | {
-          'sample': {'max_new_tokens': 9},
+          'sample': {'max_new_tokens': 9, 'slots': 4},
+          'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1},
           'translate': {'backend': 'model', 'path': ''},
       }
   )
@@ -159,7 +160,8 @@ def test_build_gives_the_model_a_cache_and_loads_it_late(tmp_path, monkeypatch):
     # The second one finds the text on disk and loads no model.
     translator = translators.build(cfg, tmp_path)
     assert translator.translate(['cat'], 'en', 'fr') == ['chat']
-  assert calls == [settings | {'max_new_tokens': 9}]
+  shape = {'mesh': (-1, 1, 1), 'slot_count': 4, 'max_new_tokens': 9}
+  assert calls == [settings | shape]
   assert (tmp_path / 'translate' / 'cache' / 'model.jsonl').is_file()
 
 
