@@ -16,8 +16,17 @@ _CHOSEN = re.compile(
 )
 _CALLED_RIGHT = re.compile(
     r'(?<![A-Za-z0-9À-ɏ])([A-Z])(?:[)\].:、」]\s?[^.\n。]{0,60}?)?'
-    rf'\s?(?i:{headers.COPULA}|是)\s?(?i:{headers.RIGHT})'
+    rf'(?:\s?(?i:{headers.COPULA}|是)\s?(?i:{headers.RIGHT})'
+    r'|\s?(?:选项|選項)?正[确確])'
 )
+_RIGHT_IS = re.compile(
+    rf'(?i:{headers.RIGHT}) (?i:{headers.COPULA})\W{{1,3}}([A-Z])'
+    r'(?=\W*(?:\Z|[.,\n]))'
+)
+_IS_RIGHT = re.compile(
+    rf'(?i:{headers.COPULA}) ([A-Z]) (?i:{headers.RIGHT})(?=\W)'
+)
+_STATED = (_CHOSEN, _CALLED_RIGHT, _RIGHT_IS, _IS_RIGHT)
 _CLAUSE_ENDS = '.,。，、;!?\n'
 # Markup and space that a header leaves behind.
 _MARKS = ' \t\r\n*_#`'
@@ -168,15 +177,14 @@ def _value(low: str, start: int, end: int) -> int | None:
 
 def _without_header(seen: str, given: readings.Choices) -> Parsed:
   first, last = seen.partition('\n')[0], seen.rpartition('\n')[2]
-  if first == last and len(seen) == 1:
-    seen = last = seen.upper()
+  if len(only := wrappers.plain(seen)) == 1:
+    last = only.upper()
   parsed = readings.bare(last, given) or _stated(seen, given)
   return parsed or readings.bare(first, given) or readings.NO_ANSWER
 
 
 def _stated(seen: str, given: readings.Choices) -> Parsed | None:
-  letters = {m[1] for m in _CHOSEN.finditer(seen)}
-  letters |= {m[1] for m in _CALLED_RIGHT.finditer(seen)}
+  letters = {m[1] for form in _STATED for m in form.finditer(seen)}
   keys = {given.named(letter) for letter in letters} - {None}
   if len(keys) > 1:
     return readings.SEVERAL

@@ -70,9 +70,11 @@ _ANSWER = re.compile(
     '|'.join(map(re.escape, [_BOX, *_longest_first(lambda v: v.answer)]))
 )
 _JOINED = re.compile(
-    rf'(?!{_MORE})(?:[^\S\n]*(?:{RIGHT}|{LEAD}|finale?(?!{_MORE}))){{0,2}}'
-    r'(?:[^\S\n]*\([^()\n]{2,30}\))?[^\S\n]*'
-    r'(?:[:=>→⇒]|->|[-–—](?=\s)|(?P<alone>\n)'
+    rf'(?:(?<=[\u2e80-\uffff])|(?!{_MORE}))(?:[^\S\n]*(?:{RIGHT}|{LEAD}|finale?(?!{_MORE}))){{0,2}}'
+    r'(?:[^\S\n]*\([^()\n]{2,30}\))?'
+    r'(?: (?:to|for|à|alla|auf|zu|zur|a la)(?: \w+){1,4}?)?[^\S\n]*'
+    r'(?:[:=>→⇒】\]]|->|[-–—](?=\s)|(?P<alone>\n)'
+    r'|(?P<bare>(?=[^\w\n]{0,4}[a-z][^\w\n]*+(?:\n|\Z)))'
     rf'|(?P<copula>{COPULA})(?:[^\S\n]*{LEAD}){{0,2}})'
     r'[^\S\n]*(?P<colon>:?)'
 )

@@ -90,6 +90,7 @@ _EN = Language(
         answer=(
             'answer',
             'answers',
+            'ans',
             'correct option',
             'correct choice',
             'right option',
@@ -124,6 +125,7 @@ _EN = Language(
             'the',
             'therefore',
             'thus',
+            'hence',
             'definitely',
             'clearly',
             'probably',
@@ -143,7 +145,7 @@ _EN = Language(
             'the most appropriate',
         ),
         no=('not', 'no', 'none', 'neither', 'nor', 'never', 'except'),
-        choose=('i choose', 'i would choose', "i'd choose", 'i pick'),
+        choose=('choose', 'pick', 'select', 'go with'),
     ),
 )
 
@@ -192,11 +194,11 @@ _ZH = Language(
         ),
         question=('问题', '問題', '题目', '題目'),
         copula=('是', '为', '為', '应该是', '应为', '应是', '就是', '選', '选'),
-        lead=('选项', '選項', '选择', '選擇', '选', '選', '应该是', '是'),
+        lead=('选项', '選項', '选择', '選擇', '选', '選'),
         join=('和', '或', '或者', '与', '及', '以及', '到', '至'),
         right=('正确', '正確', '最合适', '最合適', '最佳', '对的'),
-        no=('不', '没有', '沒有', '无', '非', '除'),
-        choose=('故选', '应选', '因此选', '所以选', '选择', '選擇', '我选'),
+        no=('不是', '不', '没有', '沒有', '无', '非', '除'),
+        choose=('选', '選', '选择', '選擇'),
     ),
 )
 
@@ -274,8 +276,8 @@ _IT = Language(
         instruction=(
             'Rispondi in italiano alla seguente domanda a scelta multipla.'
             ' Prima spiega brevemente, in non più di tre frasi, qual è'
-            " l'opzione migliore e perché. Poi dai una sola risposta: {letters}. Usa"
-            ' questo formato:'
+            " l'opzione migliore e perché. Poi dai una sola risposta:"
+            ' {letters}. Usa questo formato:'
         ),
         your_explanation='<la tua spiegazione>',
         letter_and_option='<lettera>. <opzione>',
@@ -439,8 +441,8 @@ _JA = Language(
         copula=('は', 'が'),
         lead=('選択肢', 'オプション', '記号', 'おそらく', '答えは'),
         join=('と', 'や', 'か', 'または', '及び', 'および', 'もしくは', 'から'),
-        right=('正しい', '正解', '最も適切', '最適', '正答'),
-        no=('ない', 'ません', 'なし', '以外'),
+        right=('正しい', '正解', '最も適切', '最適', '正答', '答え'),
+        no=('ではなく', 'ない', 'ません', 'なし', '以外'),
         choose=(),
     ),
 )

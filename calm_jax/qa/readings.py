@@ -36,6 +36,8 @@ _INSIDE = re.compile(
     rf'|(?i:{headers.COPULA})\s?([A-Z])(?=\W*(?:\Z|[.,;)])|です)'
 )
 _DENIED = re.compile(rf'(?<![a-zß-ɏ])(?:{headers.NO})')
+_NOT = re.compile(rf'(?i:{headers.NO})\W*\Z')
+_POLITE = ('です', 'だ', 'である')
 _EDGES = ' .。,()[]<>'
 _CLAUSE = re.compile(r'[.。,，;:!?\n]')
 
@@ -92,11 +94,10 @@ def read(text: str, given: Choices, *, marked: bool) -> Parsed | None:
   may stand anywhere in it.
   """
   line = text[:LINE].lstrip().partition('\n')[0]
-  opening = _OPENING.match(line)
-  letter = _STANDS.match(line, opening.end() if opening else 0)
+  letter = _first_letter(line)
   parsed = _by_letter(letter, line, given) if letter else None
   if parsed:
-    return parsed
+    return SEVERAL if parsed.answer and _lists(text, parsed, given) else parsed
   if not marked:
     clause = _CLAUSE.split(line.lstrip(' "\'(['), maxsplit=1)[0]
     parsed = _by_text(clause, given)
@@ -107,21 +108,28 @@ def read(text: str, given: Choices, *, marked: bool) -> Parsed | None:
 
 def bare(line: str, given: Choices) -> Parsed | None:
   """What a line without header answers, if it is nothing but an answer."""
-  letter = re.match(rf'\W*{LETTER}', line[:LINE])
+  line = line[:LINE]
+  letter = _first_letter(line)
   if letter is None or letter[1].islower():
-    return given.exactly(wrappers.plain(line[:LINE]))
-  rest = line[letter.end() : LINE]
+    return given.exactly(wrappers.plain(line))
+  rest = line[letter.end() :]
   said, own = wrappers.plain(rest), _text_of(letter[1], given)
   parted = said.startswith(own or '\0') and not _NEXT_WORD.match(rest)
-  if said and said != own and not parted:
+  if said and said not in (own, *_POLITE) and not parted:
     joined = _JOINED.match(rest)
     if joined and not wrappers.plain(rest[joined.end() :]):
-      return SEVERAL
-    return given.exactly(wrappers.plain(line[:LINE]))
-  parsed = _by_letter(letter, line[:LINE], given)
+      return SEVERAL if given.named(letter[1]) else None
+    return given.exactly(wrappers.plain(line))
+  parsed = _by_letter(letter, line, given)
   if parsed and parsed.reason == 'header':
     return Parsed(parsed.answer, 'bare_letter')
   return parsed
+
+
+def _first_letter(line: str) -> re.Match[str] | None:
+  """The letter that a line begins with, after words such as 'option'."""
+  opening = _OPENING.match(line)
+  return _STANDS.match(line, opening.end() if opening else 0)
 
 
 def _by_letter(
@@ -161,11 +169,20 @@ def _another(shown: str, rest: str, given: Choices) -> bool:
       return True
   for listed in _LISTED.finditer(rest):
     text = _text_of(listed[1], given)
-    denied = _DENIED.search(rest[: listed.start()].lower())
-    if text and listed[1] != shown and not denied:
+    if text and listed[1] != shown and not _NOT.search(rest[: listed.start()]):
       if wrappers.plain(rest[listed.end() :]).startswith(text):
         return True
   return False
+
+
+def _lists(text: str, parsed: Parsed, given: Choices) -> bool:
+  """Whether the next line goes on to another option, as a list does."""
+  following = text[:LINE].lstrip().partition('\n')[2]
+  listed = _LISTED.match(following)
+  if listed is None or given.named(listed[1]) in (None, parsed.answer):
+    return False
+  said = wrappers.plain(following[listed.end() :])
+  return said.startswith(_text_of(listed[1], given))
 
 
 def _text_of(shown: str, given: Choices) -> str:
@@ -185,8 +202,11 @@ def _by_text(line: str, given: Choices) -> Parsed | None:
       k for k, found in spans.items() if any(_free(s, every) for s in found)
   ]
   if len(free) > 1:
-    return SEVERAL
-  if not free or _DENIED.search(line.lower()):
+    # 'Dog, not cat' answers in its first clause.
+    first = _CLAUSE.split(line, maxsplit=1)[0]
+    denied = first != line and _DENIED.search(said)
+    return _by_text(first, given) if denied else SEVERAL
+  if not free or _DENIED.search(said[: spans[free[0]][0][0]]):
     return None
   return Parsed(given.keys[free[0]], 'option_text')
 
@@ -200,11 +220,14 @@ def _free(span: tuple[int, int], every: list[tuple[int, int]]) -> bool:
 
 def _inside(line: str, given: Choices) -> Parsed | None:
   """The one letter that a sentence names: 'I think it is (B).'"""
-  found = {next(filter(None, m.groups())) for m in _INSIDE.finditer(line)}
-  keys = {given.named(letter) for letter in found} - {None}
-  if not keys or _DENIED.search(line.lower()):
+  found = list(_INSIDE.finditer(line))
+  if not found or _DENIED.search(line[: found[0].start()].lower()):
     return None
-  return SEVERAL if len(keys) > 1 else Parsed(keys.pop(), 'header')
+  letters = {next(filter(None, match.groups())) for match in found}
+  keys = {given.named(letter) for letter in letters} - {None}
+  if len(keys) > 1:
+    return SEVERAL
+  return Parsed(keys.pop(), 'header') if keys else None
 
 
 def _letters(line: str, given: Choices) -> Parsed | None:

@@ -140,6 +140,8 @@ TABLE = {
         # No header.
         ('B', 'B', 'bare_letter'),
         ('b', 'B', 'bare_letter'),
+        ('Option: B', 'B', 'bare_letter'),
+        ('It barks. Hence:\nOption B', 'B', 'bare_letter'),
         ('(B)', 'B', 'bare_letter'),
         ('**B.**', 'B', 'bare_letter'),
         ('B. dog', 'B', 'bare_letter'),
@@ -201,6 +203,19 @@ TABLE = {
         ('Answer: B. cat', 'B', 'letter_over_text'),
         ('Answer: B (cat)', 'B', 'letter_over_text'),
         ('Answer: B. bird', 'B', 'header'),
+        ('Answer B', 'B', 'header'),
+        ('Ans: B', 'B', 'header'),
+        ('[Answer] B', 'B', 'header'),
+        ('The answer to the question is B.', 'B', 'sentence'),
+        ('I would go with B.', 'B', 'sentence'),
+        ('Answer: A. cat\nB. dog\nC. house', None, 'several_answers'),
+        ('Answer: dog, not cat', 'B', 'option_text'),
+        ('Answer: dog, as cats do not bark', 'B', 'option_text'),
+        ('Answer: It is B, not A.', 'B', 'header'),
+        ('Answer: neither A nor B', None, 'no_answer'),
+        ('N/A', None, 'no_answer'),
+        ('Answer: e.g. a pet', None, 'no_answer'),
+        ('Answer: E', 'E', 'header'),
     ],
     'zh': [
         ('解释：它会叫。\n答案：B. 狗', 'B', 'header'),
@@ -242,6 +257,15 @@ TABLE = {
         ('答案：F', None, 'not_an_option'),
         ('答案：B. 猫', 'B', 'letter_over_text'),
         ('错误答案：A\n答案：B', 'B', 'header'),
+        ('答案B', 'B', 'header'),
+        ('【答案】B', 'B', 'header'),
+        ('答案选B', 'B', 'header'),
+        ('答案是选项 B', 'B', 'sentence'),
+        ('选B', 'B', 'bare_letter'),
+        ('B选项正确', 'B', 'sentence'),
+        ('B不正确', None, 'no_answer'),
+        ('答案：B. 狗、A. 猫', None, 'several_answers'),
+        ('答案：B. 狗，不是A. 猫', 'B', 'header'),
     ],
     'fr': [
         ('Explication : Il aboie.\nRéponse : B. chien', 'B', 'header'),
@@ -268,6 +292,8 @@ TABLE = {
         ('Answer: B. chien', 'B', 'header'),
         ('Réponse : <option correcte>', None, 'no_answer'),
         ('Il aboie, donc B est correct.', 'B', 'sentence'),
+        ('La réponse est (B)', 'B', 'sentence'),
+        ('Réponse : ni A ni B', None, 'no_answer'),
     ],
     'it': [
         ('Spiegazione: Abbaia.\nRisposta: B. cane', 'B', 'header'),
@@ -285,6 +311,9 @@ TABLE = {
         ('Risposta: Nessuna delle opzioni', None, 'no_answer'),
         ('Answer:\nRisposta: B', 'B', 'header'),
         ('Le opzioni A e E sono errate.\n\nRisposta: B. cane', 'B', 'header'),
+        ('B è la risposta corretta.', 'B', 'sentence'),
+        ('Risposta: né A né B', None, 'no_answer'),
+        ('Risposta: E una coperta', 'E', 'header'),
     ],
     'de': [
         ('Erklärung: Er bellt.\nAntwort: B. Hund', 'B', 'header'),
@@ -311,6 +340,12 @@ TABLE = {
         ('Antwort: <richtige Option>', None, 'no_answer'),
         ('Falsche Antwort: A\nAntwort: B', 'B', 'header'),
         ('Er bellt, also ist B richtig. B ist richtig.', 'B', 'sentence'),
+        ('Antwort B', 'B', 'header'),
+        ('Antwort (B)', 'B', 'header'),
+        ('Richtig ist B.', 'B', 'sentence'),
+        ('Somit ist B die richtige Antwort.', 'B', 'sentence'),
+        ('Antwort: weder A noch B', None, 'no_answer'),
+        ('Antwort: „B“', 'B', 'header'),
     ],
     'ja': [
         ('説明：吠えるからです。\n答え：B. 犬', 'B', 'header'),
@@ -339,6 +374,10 @@ TABLE = {
         ('答え：該当なし', None, 'no_answer'),
         ('Answer: B. 犬', 'B', 'header'),
         ('So, the correct answer is: B', 'B', 'header'),
+        ('答えＢ', 'B', 'header'),
+        ('【答え】B', 'B', 'header'),
+        ('Bです。', 'B', 'bare_letter'),
+        ('Bが答えです。', 'B', 'sentence'),
     ],
     'es': [
         ('Explicación: Ladra.\nRespuesta: B. perro', 'B', 'header'),
@@ -356,6 +395,9 @@ TABLE = {
         ('Respuesta: No es el perro', None, 'no_answer'),
         ('Answer: B. perro', 'B', 'header'),
         ('La B es la correcta.', 'B', 'sentence'),
+        ('La correcta es B', 'B', 'sentence'),
+        ('Respuesta: ni A ni B', None, 'no_answer'),
+        ('Respuesta: E', 'E', 'header'),
     ],
 }
 ROWS = [(lang, *row) for lang, rows in TABLE.items() for row in rows]
@@ -395,6 +437,21 @@ MEDICAL = ('Hepatitis B', 'Vitamin C', 'T cells', 'B cells', 'Type A', 'U.S.')
 )
 def test_letters_inside_option_texts_are_not_answers(text, key, reason):
   assert answers.parse(text, question('en', MEDICAL)) == (key, reason)
+
+
+@pytest.mark.parametrize(
+    ('text', 'key'),
+    [
+        ('Answer: no', 'B'),
+        ('Answer: No, since it does not help.', 'B'),
+        ('Answer: Yes, it does not harm.', 'A'),
+        ('The answer is no.', 'B'),
+        ('Answer: not sure', None),
+    ],
+)
+def test_no_can_be_an_option(text, key):
+  options = question('en', ('yes', 'no', 'maybe'))
+  assert answers.parse(text, options).answer == key
 
 
 @pytest.mark.parametrize(
