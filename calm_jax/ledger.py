@@ -69,7 +69,7 @@ class Plan:
     return self.record.get('fingerprint') != self.fingerprint
 
   def differences(self) -> list[str]:
-    """What changed, a line each, with the old and the new value."""
+    """Its own fields and files that changed, with the old and new value."""
     if not self.record:
       return [f'holds files, but no {DONE} or {PENDING} says what made them']
     lines = []
@@ -78,11 +78,12 @@ class Plan:
       for name in sorted(was.keys() | now.keys()):
         if was.get(name) != now.get(name):
           lines.append(f'{name}: was {was.get(name)!r}, now {now.get(name)!r}')
-    was = self.record.get('upstream', {})
-    for name, fingerprint in self.upstream.items():
-      if was.get(name) != fingerprint:
-        lines.append(f'made from another result of {name}')
     return lines
+
+  def outdated(self) -> list[str]:
+    """The stages of which the folder was made from another result."""
+    was = (self.record or {}).get('upstream', {})
+    return [name for name, now in self.upstream.items() if was.get(name) != now]
 
 
 def plan(
@@ -110,12 +111,27 @@ def plan(
   return plans
 
 
-def begin(item: Plan) -> None:
-  """Says in the folder what is going to be made there."""
-  _write(item.folder / PENDING, _made_from(item))
+def begin(item: Plan) -> dict[str, Any]:
+  """Says in the folder, and returns, what is going to be made from what."""
+  made_from = {
+      'stage': item.stage.name,
+      'fingerprint': item.fingerprint,
+      'config': item.config,
+      'inputs': item.inputs,
+      'upstream': item.upstream,
+      # A resumed stage began when it was first begun.
+      'started': (item.record or {}).get('started') or _now(),
+  }
+  _write(item.folder / PENDING, made_from)
+  return made_from
 
 
-def end(item: Plan, counts: Mapping[str, Any], seconds: float) -> None:
+def end(
+    item: Plan,
+    made_from: Mapping[str, Any],
+    counts: Mapping[str, Any],
+    seconds: float,
+) -> None:
   """Seals the folder: all of it is there."""
   ended = {
       'finished': _now(),
@@ -123,7 +139,7 @@ def end(item: Plan, counts: Mapping[str, Any], seconds: float) -> None:
       'counts': dict(counts),
       'versions': _versions(),
   }
-  _write(item.folder / DONE, _made_from(item) | ended)
+  _write(item.folder / DONE, {**made_from, **ended})
   (item.folder / PENDING).unlink()
 
 
@@ -171,25 +187,13 @@ def _recorded(folder: pathlib.Path) -> tuple[Mapping[str, Any] | None, bool]:
   return None, False
 
 
-def _made_from(item: Plan) -> dict[str, Any]:
-  return {
-      'stage': item.stage.name,
-      'fingerprint': item.fingerprint,
-      'config': item.config,
-      'inputs': item.inputs,
-      'upstream': item.upstream,
-      # A resumed stage began when it was first begun.
-      'started': (item.record or {}).get('started') or _now(),
-  }
-
-
 def _write(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
   records.write_text(path, text + '\n')
 
 
 def _now() -> str:
-  return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
 
 
 def _versions() -> dict[str, str]:

@@ -47,8 +47,9 @@ def _translator(cfg: ConfigDict) -> dict[str, str]:
   return {}
 
 
-# What a stage's `needs` depend on is in their fingerprints, and not repeated.
-# The mesh is no field of sampling: where it computes does not change a sample.
+# What a stage's `needs` depend on is in their fingerprints, and not repeated:
+# align reads the seed and the model as sample does. Sampling reads the mesh,
+# but where it computes changes no sample; training has a batch per device.
 STAGES = (
     ledger.Stage(
         'read',
@@ -81,28 +82,26 @@ STAGES = (
         'vote',
         'the most self-consistent answer to every question',
         needs=('translate', 'sample'),
-        fields=('seed', 'vote'),
+        fields=('vote',),
     ),
     ledger.Stage(
         'pair',
         'chosen and rejected answers, or targets to imitate',
         needs=('translate', 'sample', 'vote'),
-        fields=('seed', 'pair', 'translate.backend', 'train.method'),
+        fields=('pair', 'translate.backend', 'train.method'),
         inputs=_translator,
     ),
     ledger.Stage(
         'align',
         'a LoRA adapter that prefers the chosen answers',
         needs=('pair',),
-        fields=('dtype', 'seed', 'mesh', 'lora', 'train'),
-        inputs=_model,
+        fields=('mesh', 'lora', 'train'),
     ),
     ledger.Stage(
         'evaluate',
         'answers to the test questions before and after',
         needs=('translate', 'align'),
-        fields=('dtype', 'seed', 'prompt', 'sample', 'evaluate'),
-        inputs=_model,
+        fields=('evaluate',),
     ),
     ledger.Stage(
         'report',
@@ -170,17 +169,25 @@ def _refuse_changed(
     plans: Sequence[ledger.Plan], workdir: pathlib.Path
 ) -> None:
   """Refuses to touch what was made with other settings."""
-  changed = [item for item in plans if item.changed]
+  changed = {item.stage.name: item for item in plans if item.changed}
   if not changed:
     return
   lines = [f'{workdir} was made with other settings; nothing was changed.']
-  for item in changed:
+  follow = []
+  for name, item in changed.items():
+    found, outdated = item.differences(), item.outdated()
+    if not found and changed.keys() & set(outdated):
+      follow.append(name)
+      continue
     state = 'done' if item.done else 'begun'
-    lines.append(f'  {item.stage.name} ({item.folder}, {state}):')
-    lines += [f'    {line}' for line in item.differences()]
-  folders = ' '.join(shlex.quote(str(item.folder)) for item in changed)
+    lines.append(f'  {name} ({item.folder}, {state}):')
+    found = found or [f'made from another result of {", ".join(outdated)}']
+    lines += [f'    {line}' for line in found]
+  if follow:
+    lines.append(f'  and what was made from it: {", ".join(follow)}')
+  folders = [shlex.quote(str(item.folder)) for item in changed.values()]
   lines.append('Use another --workdir, or delete what is out of date:')
-  lines.append(f'  rm -r {folders}')
+  lines.append(f'  rm -r {" ".join(folders)}')
   raise guard.Refusal('\n'.join(lines))
 
 
@@ -212,13 +219,21 @@ def _run_stage(
     item: ledger.Plan, verb: Verb, cfg: ConfigDict, workdir: pathlib.Path
 ) -> None:
   """Runs a stage's verb between the two marks in its folder."""
-  ledger.begin(item)
+  made_from = ledger.begin(item)
   start = time.monotonic()
   counts = verb(cfg, workdir)
   seconds = time.monotonic() - start
-  ledger.end(item, counts, seconds)
-  told = ', '.join(f'{name} {value}' for name, value in counts.items())
-  console.say(f'  done in {seconds:.1f} s: {told}')
+  ledger.end(item, made_from, counts, seconds)
+  console.say(f'  done in {seconds:.1f} s: {_listed(counts)}')
+
+
+def _listed(counts: Mapping[str, Any]) -> str:
+  """Counts for a person; DONE.json has them all, also those that are 0."""
+  told = {
+      name: f'{value:.4g}' if isinstance(value, float) else value
+      for name, value in counts.items()
+  }
+  return ', '.join(f'{k} {v}' for k, v in told.items() if v != 0)
 
 
 def _summary(workdir: pathlib.Path, package: str) -> None:

