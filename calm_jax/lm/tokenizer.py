@@ -6,10 +6,11 @@ token. Only the model's chat template writes those.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import datetime
 import difflib
 import pathlib
+from typing import SupportsInt
 
 from calm_jax.lm import chat, codec, json_codec, piece_codec, tokenizer_files
 
@@ -61,10 +62,12 @@ class Tokenizer:
     """Ids of a text that follows other text directly."""
     return self._plain(text, Place.AFTER_TEXT)
 
-  def decode(self, ids: Sequence[int], *, continuation: bool = False) -> str:
+  def decode(
+      self, ids: Iterable[SupportsInt], *, continuation: bool = False
+  ) -> str:
     """Text without special tokens; inverts `encode` or `continuation`."""
     place = Place.AFTER_TEXT if continuation else Place.START
-    return self._codec.decode(ids, place)
+    return self._codec.decode([int(i) for i in ids], place)
 
   def chat(
       self, messages: Sequence[Message], *, add_generation_prompt: bool
@@ -83,10 +86,11 @@ class Tokenizer:
   ) -> tuple[list[int], list[int]]:
     """`chat_prompt(user)` and the ids that should follow it.
 
-    These are what the template writes after the prompt, up to the first stop
-    token after the answer, which is what a model must learn to say: the
-    newline that ChatML writes after its <|im_end|> is left out. Where the
-    template writes no stop token the tokenizer's own is added.
+    These are what the template writes after the prompt, up to the stop token
+    after the answer, for that is what a model must learn to say: the newline
+    that ChatML writes after its <|im_end|> is left out. Where the template
+    writes no stop token the tokenizer's own is added. The prompt keeps its ids
+    where the template's text would merge its end with the answer's start.
     """
     disguise = chat.Disguise((user, answer))
     messages = [_user(user), _assistant(answer)]
