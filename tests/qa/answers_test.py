@@ -134,6 +134,7 @@ TABLE = {
         ('Answer: B\n\nAnswer:', 'B', 'header'),
         ('Answer: B\nThe correct answer is not listed.', 'B', 'header'),
         ('Wrong answer: A\nAnswer: B', 'B', 'header'),
+        ('Answer: B\nHumans: A', 'B', 'header'),
         ('Answer: B\nIncorrect answer: A', 'B', 'header'),
         ('Answer: B\n\nQuestion: Next?\nA. x\nAnswer: D', 'B', 'header'),
         ('Answer: B. B. dog', 'B', 'header'),
