@@ -1,5 +1,6 @@
 """Strictness for every test: warnings fail, ranks never promote silently."""
 
+import json
 import os
 import pathlib
 
@@ -20,3 +21,61 @@ def real_data() -> pathlib.Path:
   if not folder.is_dir():
     pytest.skip('the real data (../shared/data) is not on this machine')
   return folder
+
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    '<|im_end|>\n{% endfor %}'
+    '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}'
+)
+
+
+@pytest.fixture(scope='session')
+def tiny_model(tmp_path_factory) -> pathlib.Path:
+  """A random model and a tokenizer as a Hugging Face folder: read only."""
+  import jax
+  import jax.numpy as jnp
+
+  from calm_jax.lm import decoder, weights
+
+  tokenizer = _byte_tokenizer()
+  cfg = decoder.DecoderConfig(
+      vocab_size=tokenizer.get_vocab_size(),
+      num_layers=2,
+      model_dim=32,
+      ffn_dim=64,
+      num_heads=4,
+      num_kv_heads=2,
+      head_dim=8,
+      norm_eps=1e-5,
+      rope_theta=1e4,
+      max_positions=2048,
+  )
+  params = decoder.init(cfg, jax.random.key(0), jnp.float32)
+  # Larger than at initialisation, so that prompts matter.
+  params = jax.tree.map(lambda w: 5 * w if w.ndim > 1 else w, params)
+  folder = tmp_path_factory.mktemp('models') / 'tiny'
+  weights.save(folder, cfg, params)
+  tokenizer.save(str(folder / 'tokenizer.json'))
+  settings = {
+      'eos_token': '<|im_end|>',
+      'pad_token': '<|endoftext|>',
+      'chat_template': TEMPLATE,
+  }
+  (folder / 'tokenizer_config.json').write_text(json.dumps(settings))
+  return folder
+
+
+def _byte_tokenizer():
+  """One id per byte, so that every text and every option letter has ids."""
+  import tokenizers
+  from tokenizers import decoders, models, pre_tokenizers
+
+  letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+  built = tokenizers.Tokenizer(
+      models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[])
+  )
+  built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  built.decoder = decoders.ByteLevel()
+  built.add_special_tokens(['<|endoftext|>', '<|im_start|>', '<|im_end|>'])
+  return built
