@@ -23,23 +23,29 @@ from calm_jax.lm import decoder
 CONFIG = 'adapter_config.json'
 WEIGHTS = 'adapter_model.safetensors'
 
-# Settings of PEFT that change what an adapter computes, and the values under
-# which it computes what we do.
-_UNSUPPORTED = {
-    'alpha_pattern': (None, {}),
-    'bias': (None, 'none'),
-    'exclude_modules': (None, []),
-    'fan_in_fan_out': (None, False),
-    'layer_replication': (None,),
-    'layers_to_transform': (None,),
-    'lora_bias': (None, False),
-    'modules_to_save': (None, []),
-    'rank_pattern': (None, {}),
-    'target_parameters': (None, []),
-    'trainable_token_indices': (None,),
-    'use_dora': (None, False),
-    'use_rslora': (None, False),
-}
+# PEFT's settings that a plain adapter may have. Any other one that is set, in
+# whatever version of PEFT, makes the adapter compute something else.
+_PLAIN = frozenset(
+    {
+        'auto_mapping',
+        'base_model_name_or_path',
+        'inference_mode',
+        'init_lora_weights',
+        'lora_alpha',
+        'lora_dropout',
+        'megatron_core',
+        'peft_type',
+        'peft_version',
+        'qalora_group_size',
+        'r',
+        'revision',
+        'target_modules',
+        'task_type',
+    }
+)
+_UNSET = (None, False, 'none', {}, [])
+# Other initialisations (PiSSA, OLoRA, ...) change the base model too.
+_PLAIN_INITS = (None, True, False, 'gaussian', 'orthogonal')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,26 +227,27 @@ def _peft_config(lora_cfg: LoraConfig, base_model: str) -> dict[str, Any]:
 
 
 def _read_config(path: pathlib.Path, settings: Mapping[str, Any]) -> LoraConfig:
+  wrong = {k: v for k, v in settings.items() if k not in _PLAIN}
+  wrong = {k: v for k, v in wrong.items() if v not in _UNSET}
+  if settings.get('init_lora_weights') not in _PLAIN_INITS:
+    wrong['init_lora_weights'] = settings['init_lora_weights']
   if settings.get('peft_type') != 'LORA':
+    wrong['peft_type'] = settings.get('peft_type')
+  if isinstance(settings['target_modules'], str):
+    wrong['target_modules'] = settings['target_modules']
+  if wrong:
+    name, value = min(wrong.items())
     raise ValueError(
-        f'{path}: peft_type is {settings.get("peft_type")!r}; only LORA loads'
+        f'{path}: {name} = {value!r} is not supported; merge the adapter into'
+        ' its base model with PEFT and use the merged model'
     )
-  for field, fine in _UNSUPPORTED.items():
-    if settings.get(field) not in fine:
-      raise ValueError(
-          f'{path}: {field} = {settings[field]!r} is not supported; merge the'
-          ' adapter into its base model with PEFT and use the merged model'
-      )
-  targets = settings['target_modules']
-  if isinstance(targets, str):
-    raise ValueError(
-        f'{path}: target_modules = {targets!r} is a pattern; list the names'
-    )
-  order = list(decoder.PROJECTIONS)
-  known = sorted(targets, key=lambda t: order.index(t) if t in order else -1)
-  alpha = float(settings['lora_alpha'])
+  # PEFT also writes whole paths: model.layers.0.self_attn.q_proj.
+  names = {target.rpartition('.')[2] for target in settings['target_modules']}
+  order = [*decoder.PROJECTIONS]
+  targets = sorted(names, key=lambda n: order.index(n) if n in order else -1)
   try:
-    return LoraConfig(settings['r'], alpha, tuple(known))
+    alpha = float(settings['lora_alpha'])
+    return LoraConfig(settings['r'], alpha, tuple(targets))
   except ValueError as e:
     raise ValueError(f'{path}: {e}') from e
 

@@ -1,0 +1,313 @@
+"""The align stage on a tiny model: what it writes, and that it resumes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors
+
+from calm_jax import align, guard, records
+from calm_jax.lm import decoder, policy, training
+from calm_jax.lm import journal as journal_lib
+from calm_jax.lm import lora as lora_lib
+from configs import base
+
+CFG = decoder.DecoderConfig(
+    vocab_size=100,
+    num_layers=1,
+    model_dim=16,
+    ffn_dim=16,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    norm_eps=1e-5,
+    rope_theta=1e4,
+    max_positions=128,
+)
+STEPS = 6  # 2 epochs of 9 pairs: 4 devices x 1 row x 1 micro-batch
+
+
+class Letters:
+  """A tokenizer whose tokens are characters."""
+
+  fingerprint = 'letters'
+
+  def chat_completion(self, user, answer):
+    ids = lambda text: [3 + ord(c) % 97 for c in text]
+    return [2, *ids(user)], [*ids(answer), 1]
+
+
+def load(model, revision, *, dtype, place):
+  """In place of policy.load: a random model of a fixed seed."""
+  rng = np.random.default_rng(0)
+
+  def draw(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    array = 0.3 * rng.standard_normal(leaf.shape)
+    return place(name, np.asarray(array, jnp.dtype(dtype)))
+
+  like = decoder.abstract(CFG, jnp.dtype(dtype))
+  params = jax.tree_util.tree_map_with_path(draw, like)
+  return policy.Policy(CFG, params, Letters(), 'tiny', pathlib.Path(model))
+
+
+def config(**train):
+  cfg = base.get_config()
+  cfg.model, cfg.dtype, cfg.seed = 'org/tiny', 'float32', 3
+  cfg.lora.rank = 2
+  cfg.train.update(
+      {
+          'learning_rate': 1e-2,
+          'warmup_ratio': 0.0,
+          'epochs': 2,
+          'accumulation': 1,
+          'max_length': 30,
+          'eval_every': 2,
+          'keep': 1,
+          **train,
+      }
+  )
+  return cfg
+
+
+def write_pairs(workdir, *, train=9, val=3):
+  pair = lambda i: records.Pair(
+      f'q{i}', 'en', f'ask {i}', f'yes {i * i}', f'no, {i}', 'en', 1.0
+  )
+  folder = workdir / 'pair'
+  records.write_jsonl(folder / 'train.jsonl', map(pair, range(train)))
+  records.write_jsonl(folder / 'val.jsonl', map(pair, range(50, 50 + val)))
+  return workdir
+
+
+def lines(workdir):
+  text = (workdir / 'align' / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def adapter(workdir, name='adapter'):
+  return (workdir / 'align' / name / lora_lib.WEIGHTS).read_bytes()
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _compiled_once(tmp_path_factory):
+  """Every run compiles the same programs: keep them on disk."""
+  names = (
+      'jax_compilation_cache_dir',
+      'jax_persistent_cache_min_compile_time_secs',
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  jax.config.update(names[0], str(tmp_path_factory.mktemp('compiled')))
+  jax.config.update(names[1], 0)
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+  if jax.device_count() != 4:
+    pytest.skip('needs XLA_FLAGS=--xla_force_host_platform_device_count=4')
+  monkeypatch.setattr(policy, 'load', load)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run that nobody stopped."""
+  workdir = write_pairs(tmp_path_factory.mktemp('whole'))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(policy, 'load', load)
+    counts = align.run(config(), workdir)
+  return types.SimpleNamespace(workdir=workdir, counts=counts)
+
+
+def test_what_a_run_counts(whole):
+  counts = whole.counts
+  assert counts['train_rows'] == 9
+  assert counts['val_rows'] == 3
+  assert counts['steps'] == STEPS
+  assert counts['train_loss'] < math.log(2)
+  assert 0 <= counts['val_rewards/accuracies'] <= 1
+  assert counts['best_step'] in (2, 4, 6)
+
+
+def test_every_step_has_one_line(whole):
+  found = lines(whole.workdir)
+  train = [line for line in found if line['split'] == 'train']
+  assert [line['step'] for line in train] == list(range(1, STEPS + 1))
+  assert [x['step'] for x in found if x['split'] == 'val'] == [2, 4, 6]
+  # No step taken yet: the policy is the reference.
+  assert train[0]['loss'] == pytest.approx(math.log(2), abs=1e-6)
+  assert train[0]['learning_rate'] == pytest.approx(1e-2)
+  assert train[2]['epoch'] == 1.0
+  assert {'grad_norm', 'tokens_per_second', 'logps/chosen'} <= train[0].keys()
+  assert list((whole.workdir / 'align' / 'tensorboard').glob('events*'))
+
+
+def test_the_adapter_is_the_last_state_and_the_best_is_beside_it(whole):
+  folder = whole.workdir / 'align'
+  lora, lora_cfg = lora_lib.load_peft(folder / 'adapter', CFG)
+  assert lora_cfg == lora_lib.LoraConfig(2, 16.0, ('q_proj', 'v_proj'))
+  assert np.abs(lora['layers'][0]['v_proj']['b']).max() > 1e-3
+  losses = {
+      x['step']: x['loss'] for x in lines(whole.workdir) if x['split'] == 'val'
+  }
+  assert whole.counts['best_step'] == min(losses, key=losses.get)
+  same = adapter(whole.workdir) == adapter(whole.workdir, 'adapter_best')
+  assert same == (whole.counts['best_step'] == STEPS)
+
+
+def test_a_finished_run_is_not_trained_again(whole, monkeypatch):
+  before = lines(whole.workdir), adapter(whole.workdir)
+  fail = lambda *args: pytest.fail('the reference was computed again')
+  monkeypatch.setattr(training, 'make_reference', lambda *args: fail)
+  assert align.run(config(), whole.workdir) == whole.counts
+  assert (lines(whole.workdir), adapter(whole.workdir)) == before
+
+
+def _interrupt(monkeypatch, step, action):
+  """Does something in the middle of a step, after its line is written."""
+  write = journal_lib.Journal.write
+
+  def interrupted(self, at, split, metrics):
+    write(self, at, split, metrics)
+    if (at, split) == (step, 'train'):
+      action()
+
+  monkeypatch.setattr(journal_lib.Journal, 'write', interrupted)
+
+
+def _same(a, b):
+  strip = lambda found: [{**x, 'tokens_per_second': 0} for x in lines(found)]
+  return adapter(a) == adapter(b) and strip(a) == strip(b)
+
+
+def _crash():
+  raise KeyError('a crash')
+
+
+@pytest.mark.parametrize('step', [1, 3])
+def test_a_crashed_run_goes_on_and_ends_the_same(
+    whole, tmp_path, monkeypatch, step
+):
+  """A crash before any checkpoint, and one after the checkpoint of step 2."""
+  write_pairs(tmp_path)
+  with monkeypatch.context() as patch:
+    _interrupt(patch, step, _crash)
+    with pytest.raises(KeyError, match='a crash'):
+      align.run(config(), tmp_path)
+  assert lines(tmp_path)[-1]['step'] == step
+  counts = align.run(config(), tmp_path)
+  assert _same(tmp_path, whole.workdir)
+  assert counts == whole.counts
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_before_it_ends_the_run(
+    whole, tmp_path, monkeypatch, number
+):
+  write_pairs(tmp_path)
+  with monkeypatch.context() as patch:
+    _interrupt(patch, 3, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as e, guard.stoppable():
+      align.run(config(), tmp_path)
+  assert e.value.code == 128 + number
+  assert (tmp_path / 'align' / 'checkpoints' / '3').is_dir()
+  assert not (tmp_path / 'align' / 'adapter').exists()
+  align.run(config(), tmp_path)
+  assert _same(tmp_path, whole.workdir)
+
+
+_KILLED = """
+import importlib.util, os, pathlib, signal, sys
+spec = importlib.util.spec_from_file_location('align_test', sys.argv[1])
+align_test = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(align_test)
+align_test.policy.load = align_test.load
+write = align_test.journal_lib.Journal.write
+def kill(self, step, split, metrics):
+  write(self, step, split, metrics)
+  if (step, split) == (5, 'train'):
+    os.kill(os.getpid(), signal.SIGKILL)
+align_test.journal_lib.Journal.write = kill
+align_test.align.run(align_test.config(), pathlib.Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
+  write_pairs(tmp_path)
+  command = [sys.executable, '-c', _KILLED, __file__, str(tmp_path)]
+  root = pathlib.Path(__file__).parent.parent
+  result = subprocess.run(
+      command, cwd=root, capture_output=True, text=True, check=False
+  )
+  assert result.returncode == -signal.SIGKILL, result.stderr
+  assert (tmp_path / 'align' / 'checkpoints' / '4').is_dir()
+  assert not (tmp_path / 'align' / 'adapter').exists()
+  align.run(config(), tmp_path)
+  assert _same(tmp_path, whole.workdir)
+
+
+def test_sft_without_validation_rows(tmp_path):
+  target = lambda i: records.Target(f'q{i}', 'en', f'ask {i}', f'yes {i}', 1.0)
+  folder = tmp_path / 'pair'
+  records.write_jsonl(folder / 'train.jsonl', map(target, range(4)))
+  records.write_jsonl(folder / 'val.jsonl', [])
+  counts = align.run(config(method='sft', epochs=4), tmp_path)
+  losses = [line['loss'] for line in lines(tmp_path)]
+  assert len(losses) == 4
+  assert losses == sorted(losses, reverse=True)
+  assert counts['val_rows'] == 0
+  assert 'best_step' not in counts
+  assert not (tmp_path / 'align' / 'adapter_best').exists()
+  assert not (tmp_path / 'align' / 'reference').exists()
+
+
+def test_checkpoints_of_other_pairs_are_refused(whole, tmp_path):
+  write_pairs(tmp_path, train=8)
+  folder = tmp_path / 'align' / 'checkpoints'
+  folder.parent.mkdir()
+  os.symlink(whole.workdir / 'align' / 'checkpoints', folder)
+  with pytest.raises(ValueError, match='was trained on other data'):
+    align.run(config(), tmp_path)
+
+
+def test_nothing_to_train_on_says_why(tmp_path):
+  write_pairs(tmp_path, train=2)
+  with pytest.raises(ValueError, match=r'train.jsonl: nothing .* 2 prompts'):
+    align.run(config(max_length=3), tmp_path)
+
+
+def test_encode_counts_what_it_cuts_and_drops():
+  pair = lambda prompt, chosen, rejected: records.Pair(
+      'q', 'en', prompt, chosen, rejected, 'en', 1.0
+  )
+  items = [
+      pair('abc', 'defg', 'h'),
+      pair('abc', 'defgh', 'ijklm'),
+      pair('abcdefgh', 'i', 'j'),
+  ]
+  rows, counts = align.encode(items, Letters(), max_length=9)
+  assert counts == {'rows': 2, 'dropped_prompt_too_long': 1, 'cut_answers': 2}
+  assert [len(c) for c in rows[0].completions] == [5, 2]
+  assert rows[0].completions[0][-1] == 1
+  assert [len(c) for c in rows[1].completions] == [5, 5]
+
+
+def test_the_adapter_has_the_tensors_of_peft(whole):
+  tensors = safetensors.load(adapter(whole.workdir))
+  assert tensors[
+      'base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight'
+  ].shape == (8, 2)

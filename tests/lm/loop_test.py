@@ -1,0 +1,160 @@
+"""The loop around the programs, which here are one line each."""
+
+from __future__ import annotations
+
+import signal
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from calm_jax.lm import batches, loop, sharding, training
+
+ROWS = [batches.Row((1,) * (1 + 9 * i), ((2, 3), (4,))) for i in range(10)]
+
+
+class Recorder:
+  """A journal, checkpoints and progress that only take notes."""
+
+  def __init__(self):
+    self.lines, self.saved, self.advanced = [], {}, []
+
+  def write(self, step, split, metrics):
+    self.lines.append((step, split, metrics))
+
+  def save(self, step, state, *, val_loss):
+    self.saved[step] = val_loss
+
+  def advance(self, count, note):
+    self.advanced.append((count, note))
+
+
+def _job(*, step=None, val=3, eval_every=4, epochs=3):
+  shapes = []
+
+  def train(state, params, batch):
+    shapes.append(batch.tokens_BT.shape)
+    mean = training.Mean(np.float32(batch.weight_B.sum()), np.float32(2))
+    return state._replace(step=state.step + 1), {'loss': mean}
+
+  def evaluate(lora, params, batch):
+    weight = np.float32(batch.weight_B.sum())
+    return {'loss': training.Mean(3 * weight, weight)}
+
+  return shapes, loop.Job(
+      mesh=sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1]),
+      params={},
+      plan=batches.Plan(len(ROWS), 2, 2, epochs, seed=0),
+      train=loop.Data(ROWS),
+      val=loop.Data(ROWS[:val]),
+      step=step or train,
+      evaluate=evaluate,
+      schedule=lambda step: step / 10,
+      eval_batch=2,
+      eval_every=eval_every,
+  )
+
+
+def _run(job, start=0):
+  notes = Recorder()
+  state = training.TrainState(start, {}, ())
+  state = loop.run(
+      job, state, journal=notes, checkpoints=notes, advance=notes.advance
+  )
+  return state, notes
+
+
+def test_steps_validations_and_checkpoints():
+  shapes, job = _job()
+  state, notes = _run(job)
+  assert state.step == job.plan.steps == 9
+  assert [s for s, split, _ in notes.lines if split == 'train'] == list(
+      range(1, 10)
+  )
+  assert [s for s, split, _ in notes.lines if split == 'val'] == [4, 8, 9]
+  assert notes.saved == {4: 3.0, 8: 3.0, 9: 3.0}
+  assert sum(count for count, _ in notes.advanced) == 9
+  assert notes.advanced[1][1].startswith('loss 2.000 ')
+  # A short run is worth one compilation only.
+  assert len(set(shapes)) == 1
+
+
+def test_a_step_reports_its_own_rate_and_epoch():
+  _, notes = _run(_job()[1])
+  step, _, metrics = notes.lines[2]
+  assert step == 3
+  assert metrics['learning_rate'] == pytest.approx(0.2)
+  assert metrics['epoch'] == 1.0
+  assert metrics['tokens_per_second'] > 0
+
+
+def test_a_resumed_run_does_the_rest():
+  shapes, job = _job()
+  _, notes = _run(job, start=7)
+  assert len(shapes) == 2
+  assert [s for s, split, _ in notes.lines if split == 'train'] == [8, 9]
+  assert notes.advanced[0] == (7, '')
+
+
+def test_no_validation_rows():
+  _, notes = _run(_job(val=0)[1])
+  assert notes.saved == {4: None, 8: None, 9: None}
+  assert {split for _, split, _ in notes.lines} == {'train'}
+
+
+def test_validation_is_a_mean_over_rows():
+  _, job = _job()
+  weights = []
+
+  def evaluate(lora, params, batch):
+    weights.append(float(batch.weight_B.sum()))
+    total = np.float32(weights[-1] * len(weights))
+    return {'loss': training.Mean(total, np.float32(weights[-1]))}
+
+  job = types.SimpleNamespace(**vars(job) | {'evaluate': evaluate})
+  # Two rows cost 1 each, and the third, whose batch is filled up, costs 2.
+  assert loop.validate(job, {}) == {'loss': pytest.approx(4 / 3)}
+  assert weights == [2, 1]
+
+
+def test_long_runs_get_more_shapes_but_few():
+  shapes, job = _job(epochs=100, eval_every=1000)
+  _run(job)
+  assert 1 < len(set(shapes)) <= 4
+
+
+def test_a_signal_ends_the_run_after_its_step():
+  def step(state, params, batch):
+    signal.raise_signal(signal.SIGTERM)
+    mean = training.Mean(np.float32(1), np.float32(1))
+    return state._replace(step=state.step + 1), {'loss': mean}
+
+  _, job = _job(step=step)
+  notes, raised = Recorder(), []
+  state = training.TrainState(0, {}, ())
+  before = signal.signal(signal.SIGTERM, lambda *_: raised.append(notes.saved))
+  try:
+    with pytest.raises(SystemExit) as e:
+      loop.run(
+          job, state, journal=notes, checkpoints=notes, advance=notes.advance
+      )
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert e.value.code == 128 + signal.SIGTERM
+  # Its handler ran after the checkpoint was there.
+  assert raised == [{1: None}]
+
+
+def test_an_ignored_signal_stays_ignored():
+  def step(state, params, batch):
+    signal.raise_signal(signal.SIGINT)
+    mean = training.Mean(np.float32(1), np.float32(1))
+    return state._replace(step=state.step + 1), {'loss': mean}
+
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    state, _ = _run(_job(step=step)[1])
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert state.step == 9
