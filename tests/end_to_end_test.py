@@ -1,0 +1,123 @@
+"""All stages on a tiny random model: run, rerun, refuse, kill, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from calm_jax import guard, pipeline, records
+from configs import tiny
+
+pytestmark = pytest.mark.slow
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def config(model, **changes):
+  cfg = tiny.get_config()
+  cfg.model = str(model)
+  cfg.update_from_flattened_dict(changes)
+  return cfg
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory, tiny_model):
+  folder = tmp_path_factory.mktemp('runs') / 'whole'
+  pipeline.run(config(tiny_model), folder)
+  return folder
+
+
+def results(folder):
+  """What a run concluded, without times."""
+  names = ('sample', 'vote', 'pair', 'evaluate/base', 'evaluate/aligned')
+  found = {
+      str(path.relative_to(folder)): path.read_text(encoding='utf-8')
+      for name in names
+      for path in sorted((folder / name).glob('*.jsonl'))
+  }
+  assert len(found) >= 2 * len(names) - 2
+  adapter = folder / 'align/adapter/adapter_model.safetensors'
+  return found | {'adapter': adapter.read_bytes()}
+
+
+def test_every_stage_is_done_and_what_it_promises_is_there(workdir):
+  for stage in pipeline.STAGES:
+    done = json.loads((workdir / stage.name / 'DONE.json').read_text())
+    assert done['stage'] == stage.name
+  for path in (
+      'report/report.html',
+      'report/questions.html',
+      'align/adapter/adapter_config.json',
+      'align/metrics.jsonl',
+  ):
+    assert (workdir / path).stat().st_size > 0
+  assert list((workdir / 'align/tensorboard').glob('events.out.tfevents.*'))
+
+
+def test_votes_and_scores_follow_from_the_samples(workdir):
+  votes = list(records.read_jsonl(workdir / 'vote/votes.jsonl', records.Vote))
+  assert len(votes) == 4
+  assert all(
+      sum(sum(c.values()) for c in v.counts.values()) == 8 // 2 for v in votes
+  )
+  scores = records.read_all(workdir / 'evaluate', 'scores.jsonl', records.Score)
+  systems = {s.system for s in scores}
+  assert systems == {'base', 'aligned', 'aligned-base'}
+  assert {s.metric for s in scores} >= {'accuracy', 'consistency_2', 'ac3_2'}
+
+
+def test_the_same_command_again_does_nothing(workdir, tiny_model, capfd):
+  before = _written(workdir)
+  pipeline.run(config(tiny_model), workdir)
+  assert 'Nothing to do' in capfd.readouterr().out
+  assert _written(workdir) == before
+
+
+def test_a_changed_setting_names_its_stage(workdir, tiny_model):
+  changed = config(tiny_model, **{'train.beta': 0.2})
+  with pytest.raises(guard.Refusal, match=r'align.*\n(.*\n)*.*train\.beta'):
+    pipeline.run(changed, workdir)
+
+
+def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(
+    workdir, tiny_model, tmp_path
+):
+  """SIGKILL between two shards of samples, and again during training."""
+  command = [
+      sys.executable,
+      '-m',
+      'calm_jax.main',
+      '--config=configs/tiny.py',
+      f'--config.model={tiny_model}',
+      f'--workdir={tmp_path}',
+  ]
+  for evidence in ('sample/00000.jsonl', 'align/metrics.jsonl'):
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL
+    ) as run:
+      _wait_for(tmp_path / evidence, run)
+      run.send_signal(signal.SIGKILL)
+  subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+  assert results(tmp_path) == results(workdir)
+
+
+def _wait_for(path, run, seconds=240):
+  end = time.monotonic() + seconds
+  while not path.exists():
+    assert run.poll() is None, 'the run ended before it could be killed'
+    assert time.monotonic() < end, f'{path} did not appear'
+    time.sleep(0.02)
+
+
+def _written(folder):
+  return {
+      path: path.stat().st_mtime_ns
+      for path in folder.rglob('*')
+      if path.is_file() and path.name != '.lock'
+  }
