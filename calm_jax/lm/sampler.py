@@ -84,8 +84,8 @@ def run(
 ) -> tuple[list[list[Completion]], Stats]:
   """Draws every sample of every request, in their order.
 
-  `on_done` hears of answers that ended and the tokens drawn since it was last
-  called; `sharding` spreads the slots over devices.
+  `on_done` hears, chunk by chunk, how many answers ended and how many tokens
+  were drawn; `sharding` spreads the slots over devices.
 
   Raises:
     ValueError: a request wants more samples than there are slots.
@@ -110,9 +110,9 @@ def run(
     finished = slots.collect()
     for (request, index), completion in finished:
       done[request][index] = completion
-    tokens = sum(len(c.tokens) for _, c in finished)
-    stats.drawn_tokens += tokens
-    on_done(len(finished), tokens)
+    new_tokens = slots.drawn - stats.drawn_tokens
+    stats.drawn_tokens = slots.drawn
+    on_done(len(finished), new_tokens)
   stats.seconds = time.monotonic() - start
   return done, stats
 
@@ -141,6 +141,7 @@ class _Slots:
     )
     self.state = build(*shape)
     self.owners: dict[int, tuple[int, int]] = {}
+    self.drawn = self._drawn_before = 0  # tokens, stop tokens included
 
   def admit(self, waiting: list[int], stats: Stats) -> None:
     """Fills free slots, a few prompts at a time."""
@@ -162,10 +163,12 @@ class _Slots:
 
   def collect(self) -> list[tuple[tuple[int, int], Completion]]:
     """The answers that ended, with (request, sample) of each."""
-    phase_B = np.asarray(self.state.phase_B)
+    phase_B, drawn_B = jax.device_get((self.state.phase_B, self.state.drawn_B))
+    self.drawn = self._drawn_before + sum(int(drawn_B[b]) for b in self.owners)
     rows = [b for b in self.owners if phase_B[b] == slots_lib.IDLE]
     if not rows:
       return []
+    self._drawn_before += sum(int(drawn_B[b]) for b in rows)
     s = jax.device_get(self.state._replace(cache=(), job=()))
     finished = []
     for b in rows:
