@@ -71,9 +71,7 @@ def merge(
   tmp = out.with_name(f'.{out.name}.merging')
   shutil.rmtree(tmp, ignore_errors=True)
   weights.save(tmp, cfg, merged, base_config=config)
-  for name in hub.TEXT_FILES:
-    if (base / name).exists():
-      shutil.copyfile(base / name, tmp / name)
+  hub.copy_text_files(base, tmp)
   os.replace(tmp, out)
 
 
