@@ -40,11 +40,13 @@ class Request:
   """A prompt, and a digest for each sample wanted of it.
 
   Digests are 32-bit numbers that name the samples (`sampling.sample_digest`).
+  `limits` caps the tokens of each sample below the settings' max_new_tokens.
   """
 
   prompt: tuple[int, ...]
   digests: tuple[int, ...]
   ending: Ending | None = None
+  limits: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +195,7 @@ class _Slots:
     source_R = np.zeros(rows, np.int32)
     token_R, position_R, length_R = (np.zeros(rows, np.int32) for _ in 'tpl')
     digest_R = np.zeros(rows, np.uint32)
+    limit_R = np.full(rows, self._settings.max_new_tokens, np.int32)
     suffix_RJ = np.zeros((rows, self._suffix), np.int32)
     choice_RO = np.full((rows, self._choices), -1, np.int32)
     used = 0
@@ -204,6 +207,8 @@ class _Slots:
         row_R[used], source_R[used] = free[used], p
         token_R[used], position_R[used] = request.prompt[-1], length - 1
         digest_R[used] = digest
+        if request.limits:
+          limit_R[used] = min(limit_R[used], request.limits[index])
         if request.ending:
           suffix, choices = request.ending.suffix, request.ending.choices
           suffix_RJ[used, : len(suffix)] = suffix
@@ -212,7 +217,7 @@ class _Slots:
         self.owners[free[used]] = (i, index)
         used += 1
     stats.padded_prompt_tokens += tokens_PT.size
-    job = slots_lib.Job(digest_R, suffix_RJ, length_R, choice_RO)
+    job = slots_lib.Job(digest_R, limit_R, suffix_RJ, length_R, choice_RO)
     self.state = slots_lib.admit(
         self._steps,
         self._weights,

@@ -46,6 +46,7 @@ class Job(NamedTuple):
   """What the answer in each slot is to be; fixed while it is drawn."""
 
   digest_B: Array
+  limit_B: Array  # of tokens drawn
   suffix_BJ: Array
   suffix_length_B: Array
   choice_BO: Array  # -1 is no choice
@@ -72,6 +73,7 @@ def empty_state(steps, settings, length, suffix, choices) -> State:
   zeros = lambda *shape: jnp.zeros((b, *shape), jnp.int32)
   job = Job(
       digest_B=jnp.zeros(b, jnp.uint32),
+      limit_B=zeros(),
       suffix_BJ=zeros(suffix),
       suffix_length_B=zeros(),
       choice_BO=zeros(choices) - 1,
@@ -154,7 +156,7 @@ def _advance(settings: Settings, state: State, logits_BV, seed) -> State:
   ending_B = state.phase_B == ENDING
   drawn_B = state.drawn_B + drawing_B
   stopped_B = drawing_B & jnp.isin(token_B, jnp.array(settings.stop_ids))
-  ended_B = stopped_B | (drawing_B & (drawn_B == settings.max_new_tokens))
+  ended_B = stopped_B | (drawing_B & (drawn_B >= job.limit_B))
   choosing_B = ending_B & (state.fed_B == job.suffix_length_B)
   has_ending_B = job.suffix_length_B > 0
 

@@ -86,6 +86,21 @@ def test_answers_stop_at_a_stop_token_or_at_the_limit():
   assert stats.drawn_tokens == 9 + 3  # stop tokens were drawn too
 
 
+def test_a_sample_may_have_a_lower_limit_than_the_rest():
+  """But no higher one, and a slot forgets the limit of its last answer."""
+  short = sampler.Request((20,), (0, 1, 2), limits=(1, 3, 9))
+  free = sampler.Request((10,), (3, 4))
+  (drawn, unlimited), stats = count([short, free], slots=3)
+  assert [c.tokens for c in drawn] == [
+      (21,),
+      (21, 22, 23),
+      (21, 22, 23, 24, 25),
+  ]
+  assert {c.stop_reason for c in drawn} == {'length'}
+  assert [len(c.tokens) for c in unlimited] == [5, 5]
+  assert stats.drawn_tokens == 1 + 3 + 5 + 2 * 5
+
+
 def test_more_requests_than_slots_keep_their_order():
   requests = [sampler.Request((i % 7,) * (i + 1), (i,)) for i in range(23)]
   done, _ = count(requests, slots=2)
