@@ -37,6 +37,8 @@ class Stage:
   needs: tuple[str, ...]  # stages whose folders it reads
   fields: tuple[str, ...]  # config fields and groups that it reads
   inputs: Inputs = nothing
+  # Whether it computes on devices: then all processes of a run run it.
+  on_devices: Callable[[ConfigDict], bool] = lambda cfg: False
 
 
 @dataclasses.dataclass(frozen=True)

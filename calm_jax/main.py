@@ -23,6 +23,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from calm_jax import guard, pipeline, settings
+from calm_jax.lm import hosts
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', lock_config=True, help_string='Python file of the settings.'
@@ -35,6 +36,18 @@ _STAGES = flags.DEFINE_list(
     [],
     'Stages to run, of: ' + ' '.join(s.name for s in pipeline.STAGES) + '.',
 )
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator',
+    None,
+    'For a run of several processes, one a machine (see launch/): HOST:PORT of'
+    ' process 0; or auto on a TPU slice, under Slurm or Open MPI.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    'num_processes', None, 'How many they are, where HOST:PORT is given.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    'process_id', None, 'Which one this is, from 0, where HOST:PORT is given.'
+)
 flags.mark_flag_as_required('config')
 
 
@@ -42,9 +55,10 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   try:
+    hosts.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     pipeline.run(_CONFIG.value, workdir, tuple(_STAGES.value))
-  except (settings.ConfigError, guard.Refusal) as e:
+  except (settings.ConfigError, guard.Refusal, hosts.HostsError) as e:
     print(f'ERROR: {e}', file=sys.stderr)
     return 1
   return 0

@@ -12,6 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from calm_jax import console, guard, ledger, records, settings
+from calm_jax.lm import hosts
+
+_NEXT = 'next stage'  # what the leader tells the other processes
 
 
 def _data(cfg: ConfigDict) -> dict[str, str]:
@@ -47,6 +50,15 @@ def _translator(cfg: ConfigDict) -> dict[str, str]:
   return {}
 
 
+def _always(cfg: ConfigDict) -> bool:
+  del cfg
+  return True
+
+
+def _model_translates(cfg: ConfigDict) -> bool:
+  return cfg.translate.backend == 'model'
+
+
 # What a stage's `needs` depend on is in their fingerprints, and not repeated:
 # align reads the seed and the model as sample does. Sampling reads the mesh,
 # but where it computes changes no sample; training has a batch per device.
@@ -70,6 +82,7 @@ STAGES = (
         needs=('read',),
         fields=('languages', 'translate.backend'),
         inputs=_translator,
+        on_devices=_model_translates,
     ),
     ledger.Stage(
         'sample',
@@ -77,6 +90,7 @@ STAGES = (
         needs=('translate',),
         fields=('dtype', 'seed', 'prompt', 'sample'),
         inputs=_model,
+        on_devices=_always,
     ),
     ledger.Stage(
         'vote',
@@ -90,18 +104,21 @@ STAGES = (
         needs=('translate', 'sample', 'vote'),
         fields=('pair', 'translate.backend', 'train.method'),
         inputs=_translator,
+        on_devices=_model_translates,
     ),
     ledger.Stage(
         'align',
         'a LoRA adapter that prefers the chosen answers',
         needs=('pair',),
         fields=('mesh', 'lora', 'train'),
+        on_devices=_always,
     ),
     ledger.Stage(
         'evaluate',
         'answers to the test questions before and after',
         needs=('translate', 'align'),
         fields=('evaluate',),
+        on_devices=_always,
     ),
     ledger.Stage(
         'report',
@@ -122,14 +139,31 @@ def run(
 ) -> None:
   """Runs the stages that are not done yet; all, when none is named.
 
+  Of several processes one leads: it alone writes, prints, and runs what needs
+  no devices. The others wait for its word, and join in where devices compute.
+
   Raises:
     settings.ConfigError: the settings are wrong; nothing was touched.
     guard.Refusal: the folder is in use or holds other work; as above.
   """
-  chosen = _choose(stages, table)
+  with guard.stoppable(), hosts.together():
+    if hosts.is_leader():
+      _lead(cfg, workdir, _choose(stages, table), table, package)
+      hosts.from_leader(_NEXT, '')
+    else:
+      _follow(cfg, workdir, package)
+
+
+def _lead(
+    cfg: ConfigDict,
+    workdir: pathlib.Path,
+    chosen: set[str],
+    table: Sequence[ledger.Stage],
+    package: str,
+) -> None:
   settings.check(cfg)
   cfg = settings.normalise(cfg)
-  with guard.stoppable(), guard.locked(workdir):
+  with guard.locked(workdir):
     plans = ledger.plan(cfg, workdir, table)
     _refuse_changed(_with_upstream(chosen, plans), workdir)
     _refuse_missing(chosen, plans)
@@ -143,6 +177,15 @@ def run(
       console.say('Nothing to do: everything was done with these settings.')
     if 'report' in chosen:
       _summary(workdir, package)
+
+
+def _follow(cfg: ConfigDict, workdir: pathlib.Path, package: str) -> None:
+  """Runs the stages that the leader names, until it names none."""
+  console.console.quiet = True
+  cfg = settings.normalise(cfg)
+  while name := hosts.from_leader(_NEXT):
+    importlib.import_module(f'{package}.{name}').run(cfg, workdir)
+    hosts.barrier(name)
 
 
 def _choose(stages: Sequence[str], table: Sequence[ledger.Stage]) -> set[str]:
@@ -221,7 +264,12 @@ def _run_stage(
   """Runs a stage's verb between the two marks in its folder."""
   made_from = ledger.begin(item)
   start = time.monotonic()
-  counts = verb(cfg, workdir)
+  if item.stage.on_devices(cfg):
+    hosts.from_leader(_NEXT, item.stage.name)
+    counts = verb(cfg, workdir)
+    hosts.barrier(item.stage.name)
+  else:
+    counts = verb(cfg, workdir)
   seconds = time.monotonic() - start
   ledger.end(item, made_from, counts, seconds)
   console.say(f'  done in {seconds:.1f} s: {_listed(counts)}')
