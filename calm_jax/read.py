@@ -43,8 +43,14 @@ def run(cfg, workdir: pathlib.Path) -> dict[str, int]:
       questions = first(questions, cfg.limit)
       if not questions:
         raise ValueError(
-            f'data.{part}_split: {split!r} of {cfg.data.name} has no question '
-            f'in all of {", ".join(languages)}; dropped: {dropped or "none"}'
+            f'data.{part}_split: {split!r} of {cfg.data.name} has no sound '
+            f'question in {", ".join(languages)}; dropped: {dropped or "none"}'
+        )
+      if part == 'test' and all(q.gold is None for q in questions):
+        raise ValueError(
+            f'data.test_split: {split!r} of {cfg.data.name} has no answer '
+            'keys: nothing can be scored on it. Choose a labelled split; one '
+            'without labels may still be data.train_split'
         )
       records.write_jsonl(workdir / 'read' / f'{part}.jsonl', questions)
       counts |= summary(part, questions)

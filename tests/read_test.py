@@ -141,6 +141,26 @@ def test_no_question_at_all_is_an_error(tmp_path):
     read.run(config(**changes), tmp_path)
 
 
+@pytest.mark.parametrize('limit', [0, 1])
+def test_a_test_split_without_labels_is_refused(tmp_path, limit):
+  data = tmp_path / 'data' / 'en'
+  keys = [''] * 3 if limit == 0 else ['', 'A', 'A']
+  rows = [row(f'q{i}', gold=key) for i, key in enumerate(keys)]
+  write(data / 'dev.jsonl', row('q9'))
+  write(data / 'test.jsonl', *rows)
+  changes = {
+      'languages': ('en',),
+      'limit': limit,
+      'data.name': 'xcsqa',
+      'data.path': str(data.parent),
+  }
+  with pytest.raises(ValueError, match=r"test_split: 'test' .* no answer keys"):
+    read.run(config(**changes, **{'data.train_split': 'dev'}), tmp_path)
+  # It may be sampled and trained on all the same.
+  changes |= {'data.train_split': 'test', 'data.test_split': 'dev'}
+  assert 'train_without_gold' in read.run(config(**changes), tmp_path)
+
+
 def test_imports_no_jax():
   code = 'import sys, calm_jax.read; sys.exit("jax" in sys.modules)'
   subprocess.run([sys.executable, '-c', code], check=True)

@@ -10,10 +10,19 @@ from typing import Protocol
 
 from calm_jax import records
 
-# Modules by name, so that one reader's imports are not everybody's.
+# Modules by name, so that one reader's imports are not everybody's. What
+# follows a colon is the function; without one it is `read`.
 READERS = {
     'demo': 'calm_jax.datasets.demo',
+    'medqa_authors_mainland': 'calm_jax.datasets.authors:read_mainland',
+    'medqa_authors_us': 'calm_jax.datasets.authors:read_us',
+    'medqa_mainland': 'calm_jax.datasets.medqa:read_mainland',
+    'medqa_mainland_4': 'calm_jax.datasets.medqa:read_mainland_4',
+    'medqa_taiwan': 'calm_jax.datasets.medqa:read_taiwan',
+    'medqa_us': 'calm_jax.datasets.medqa:read_us',
+    'medqa_us_4': 'calm_jax.datasets.medqa:read_us_4',
     'xcsqa': 'calm_jax.datasets.xcsqa',
+    'xcsqa_authors': 'calm_jax.datasets.authors:read_xcsqa',
 }
 
 
@@ -34,4 +43,5 @@ def reader(name: str) -> Reader:
         f'data.name: no reader {name!r}, did you mean {nearest!r}? '
         f'The readers are {", ".join(READERS)}'
     )
-  return importlib.import_module(READERS[name]).read
+  module, _, function = READERS[name].partition(':')
+  return getattr(importlib.import_module(module), function or 'read')

@@ -2,6 +2,7 @@
 
 import json
 
+import datasets as hub
 import pytest
 
 from calm_jax import datasets
@@ -192,6 +193,75 @@ def test_a_missing_file_says_what_is_there(tmp_path):
       match='Languages with a train file: en; splits in ja: dev',
   ):
     xcsqa.read(tmp_path, 'train', ['en', 'ja'])
+
+
+def as_columns(question):
+  """A row of the release as the Hub's tables hold it."""
+  choices = question['question']['choices']
+  columns = {k: [c[k] for c in choices] for k in ('label', 'text')}
+  stem = question['question']['stem']
+  return question | {'question': {'stem': stem, 'choices': columns}}
+
+
+def write_table(path, *questions):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  hub.Dataset.from_list([as_columns(q) for q in questions]).to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('X-CSQA-{}/{}/0000.parquet', 'X-CSQA-{}/{}/0001.parquet'),
+        (
+            'X-CSQA-{}/{}-00000-of-00002.parquet',
+            'X-CSQA-{}/{}-00001-of-00002.parquet',
+        ),
+    ],
+)
+def test_tables_and_the_release_give_the_same_records(tmp_path, names):
+  codes = {'en': 'en', 'ja': 'jap'}
+  for lang, code in codes.items():
+    questions = [
+        row(id='q1', lang=code, stem=f'{lang} 1', answerKey='B'),
+        row(id='q2', lang=code, stem=f'{lang}\u20282'),
+        row(id='q3', lang=code, choices=options(A='', B='x')),
+    ]
+    write(tmp_path / 'release' / code / 'dev.jsonl', *questions)
+    hidden = [q | {'answerKey': ''} for q in questions]
+    write(tmp_path / 'release' / code / 'test.jsonl', *hidden)
+    hub_names = {'validation': questions, 'test': hidden}
+    for split, rows in hub_names.items():
+      first, second = (tmp_path / 'hub' / n.format(code, split) for n in names)
+      write_table(first, rows[0])
+      write_table(second, *rows[1:])
+  for split in ('dev', 'test'):
+    expected = xcsqa.read(tmp_path / 'release', split, list(codes))
+    assert xcsqa.read(tmp_path / 'hub', split, list(codes)) == expected
+    questions, dropped = expected
+    assert [q.gold for q in questions] == (
+        ['B', 'B', 'A', 'A'] if split == 'dev' else [None] * 4
+    )
+    assert dropped == {'blank_text': 1}
+
+
+def test_a_table_that_is_missing_says_what_is_there(tmp_path):
+  write_table(tmp_path / 'X-CSQA-jap' / 'test' / '0000.parquet', row())
+  with pytest.raises(
+      FileNotFoundError,
+      match='Languages with a dev file: none; splits in ja: test',
+  ):
+    xcsqa.read(tmp_path, 'dev', ['ja'])
+
+
+def test_the_real_questions_are_the_same_in_tables(tmp_path, real_data):
+  languages = ['en', 'ja', 'zh']
+  for lang in languages:
+    lines = (real_data / 'xcsqa' / lang / 'train.jsonl').read_text('utf-8')
+    questions = [json.loads(line) for line in lines.split('\n') if line]
+    file = tmp_path / f'X-CSQA-{lang}' / 'train' / '0000.parquet'
+    write_table(file, *questions)
+  expected = xcsqa.read(real_data / 'xcsqa', 'train', languages)
+  assert xcsqa.read(tmp_path, 'train', languages) == expected
 
 
 def test_an_unknown_reader_names_the_nearest():
