@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import json
 import pathlib
 import re
+import sys
+import tempfile
 from typing import Any
 
 from absl import app, flags
@@ -243,7 +245,16 @@ def main(argv):
   out = pathlib.Path(flags.FLAGS.out)
   if out.exists():
     raise app.UsageError(f'{out} exists; remove it or choose another --out')
-  convert(pathlib.Path(flags.FLAGS.gguf), out)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.gguf-') as tmp:
+      made = pathlib.Path(tmp) / 'model'
+      convert(pathlib.Path(flags.FLAGS.gguf), made)
+      made.rename(out)
+  except ImportError as e:
+    sys.exit(f"gguf_to_hf: {e}; run: pip install 'calm_jax[demo]'")
+  except (OSError, ValueError) as e:
+    sys.exit(f'gguf_to_hf: {e}')
   console.say(f'wrote {out}')
 
 
