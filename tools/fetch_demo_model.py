@@ -138,7 +138,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   if importlib.util.find_spec('gguf') is None:
-    sys.exit("the package gguf is missing; run: pip install 'calm_jax[demo]'")
+    sys.exit("the package gguf is missing; run: pip install -e '.[demo]'")
   out = pathlib.Path(_OUT.value)
   try:
     made = fetch(out)

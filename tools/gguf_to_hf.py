@@ -252,7 +252,7 @@ def main(argv):
       convert(pathlib.Path(flags.FLAGS.gguf), made)
       made.rename(out)
   except ImportError as e:
-    sys.exit(f"gguf_to_hf: {e}; run: pip install 'calm_jax[demo]'")
+    sys.exit(f"gguf_to_hf: {e}; run: pip install -e '.[demo]'")
   except (OSError, ValueError) as e:
     sys.exit(f'gguf_to_hf: {e}')
   console.say(f'wrote {out}')
