@@ -208,6 +208,9 @@ def test_a_crashed_run_goes_on_and_ends_the_same(
     with pytest.raises(KeyError, match='a crash'):
       align.run(config(), tmp_path)
   assert lines(tmp_path)[-1]['step'] == step
+  # It takes no step of before its checkpoint again.
+  if step == 3:
+    _interrupt(monkeypatch, 2, lambda: pytest.fail('step 2 was repeated'))
   counts = align.run(config(), tmp_path)
   assert _same(tmp_path, whole.workdir)
   assert counts == whole.counts

@@ -53,13 +53,16 @@ class Checkpoints:
         'shapes': _describe(flat),
         'val_loss': val_loss,
     }
-    self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(flat),
-            meta=ocp.args.JsonSave({'meta': meta, 'seal': _seal(meta)}),
-        ),
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(flat),
+        meta=ocp.args.JsonSave({'meta': meta, 'seal': _seal(meta)}),
     )
+    # Orbax leaves a step out without a word when a later one exists.
+    if not self._manager.save(step, args=items):
+      steps = self._manager.all_steps()
+      raise ValueError(
+          f'{self._folder}: step {step} was not saved, there are {steps}'
+      )
     self._losses[step] = val_loss
     kept = {*sorted(self._losses)[-self._keep :], self.best}
     for old in [s for s in self._losses if s not in kept]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +12,27 @@ import pytest
 
 from calm_jax.lm import checkpoint, training
 
+# Orbax drops the other reads of a step when one of them fails.
+pytestmark = pytest.mark.filterwarnings(
+    'ignore::pytest.PytestUnraisableExceptionWarning'
+)
+
+
+@pytest.fixture(autouse=True)
+def _dropped_reads():
+  yield
+  gc.collect()
+
 
 def _state(value, rank=2):
-  """Integer keys, nested tuples and an empty state, as in a real run."""
+  """Integer keys, nested tuples and an empty state, as in a real run.
+
+  The factors are noise, too large for Orbax to keep under its own checksums.
+  """
+  rng = np.random.default_rng(value)
   lora = {
       'layers': {
-          i: {'q_proj': {'a': np.full((4, rank), value + i, np.float32)}}
+          i: {'q_proj': {'a': rng.random((4096, rank), np.float32)}}
           for i in (0, 1, 10)
       }
   }
@@ -94,8 +111,6 @@ def _truncate(path):
   path.write_bytes(b'')
 
 
-# Orbax drops the other reads of a step when one fails.
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 @pytest.mark.parametrize('damage', [_flip, _truncate])
 def test_no_damage_restores_silently(tmp_path, damage, capsys):
   """Whatever file is damaged: the step is right, or the older one is used."""
@@ -129,6 +144,13 @@ def test_a_damaged_step_can_be_saved_again(tmp_path):
     _assert_equal(checkpoints.restore(_state(0)), _state(3))
 
 
+def test_a_step_is_not_silently_left_out(tmp_path):
+  with _open(tmp_path) as checkpoints:
+    checkpoints.save(2, _state(2), val_loss=None)
+    with pytest.raises(ValueError, match='step 1 was not saved'):
+      checkpoints.save(1, _state(1), val_loss=None)
+
+
 def test_other_data_is_refused(tmp_path):
   with _open(tmp_path) as checkpoints:
     checkpoints.save(1, _state(1), val_loss=None)
@@ -142,7 +164,9 @@ def test_other_data_is_refused(tmp_path):
 def test_another_adapter_is_refused(tmp_path):
   with _open(tmp_path) as checkpoints:
     checkpoints.save(1, _state(1), val_loss=None)
-    message = r'lora.layers.0.q_proj.a is float32\[4, 2\].*float32\[4, 3\]'
+    message = (
+        r'lora.layers.0.q_proj.a is float32\[4096, 2\].*float32\[4096, 3\]'
+    )
     with pytest.raises(ValueError, match=message):
       checkpoints.restore(_state(0, rank=3))
   assert _steps(tmp_path) == [1]

@@ -89,23 +89,22 @@ def test_a_shared_prompt_equals_two_separate_rows(window):
     assert not split.tokens_B2[:, 1].any()
 
 
-def test_logprobs_by_hand():
+@pytest.mark.parametrize('window', [None, 4])
+def test_logprobs_by_hand(window):
   """Against a plain forward pass over one unpadded sequence."""
-  params, row = _params(), _rows(1)[0]
+  cfg = dataclasses.replace(CFG, window=window)
+  params, row = _params(), batches.Row((5, 6, 7, 8), ((9, 1), (2, 3, 4)))
   tokens = jnp.array([row.prompt + row.completions[1]])
   positions = jnp.arange(tokens.shape[1])[None]
-  mask = decoder.causal_mask(CFG, positions, positions)
+  mask = decoder.causal_mask(cfg, positions, positions)
   hidden, _ = jax.jit(decoder.forward, static_argnums=0)(
-      CFG, params, tokens, positions, mask
+      cfg, params, tokens, positions, mask
   )
-  logp = jax.nn.log_softmax(decoder.unembed(CFG, params, hidden))[0]
-  prompt = len(row.prompt)
-  expected = sum(
-      logp[prompt - 1 + i, token] for i, token in enumerate(row.completions[1])
-  )
-  sums = _logprobs(CFG, params, None, _batch([row], [0]))
+  logp = jax.nn.log_softmax(decoder.unembed(cfg, params, hidden))[0]
+  expected = logp[3, 2] + logp[4, 3] + logp[5, 4]
+  sums = _logprobs(cfg, params, None, _batch([row], [0]))
   assert float(sums.logp_B2[0, 1]) == pytest.approx(float(expected), rel=1e-5)
-  assert sums.tokens_B2[0].tolist() == [len(c) for c in row.completions]
+  assert sums.tokens_B2[0].tolist() == [2, 3]
 
 
 @functools.cache
@@ -139,36 +138,46 @@ def test_saving_memory_changes_no_gradient(change):
   _assert_close(_grads(changed), _grads(DPO), 1e-5)
 
 
-def _sizes(jaxpr):
+def _equations(jaxpr):
   for eqn in jaxpr.eqns:
-    yield from (v.aval.size for v in eqn.outvars)
+    yield eqn
     for value in eqn.params.values():
       for inner in value if isinstance(value, (tuple, list)) else [value]:
         if isinstance(inner, jax.extend.core.ClosedJaxpr):
-          yield from _sizes(inner.jaxpr)
+          yield from _equations(inner.jaxpr)
         elif isinstance(inner, jax.extend.core.Jaxpr):
-          yield from _sizes(inner)
+          yield from _equations(inner)
 
 
-def test_no_array_holds_all_logits():
-  """Forwards and backwards, nothing is as large as [B, C, V]."""
+def _gradient_program(**changes):
+  """The equations of a gradient over a vocabulary of 5000, traced only."""
   cfg = dataclasses.replace(CFG, vocab_size=5000)
+  objective = dataclasses.replace(DPO, **changes)
   batch = _batch(_rows(2), range(2))
+
+  def loss(lora, params):
+    means = training.batch_means(cfg, objective, params, lora, batch)
+    return means['loss'].total
+
   abstract = decoder.abstract(cfg, jnp.float32)
+  return list(
+      _equations(jax.make_jaxpr(jax.grad(loss))(_lora(), abstract).jaxpr)
+  )
 
-  def biggest(chunk):
-    objective = dataclasses.replace(DPO, chunk=chunk)
 
-    def loss(lora, params):
-      means = training.batch_means(cfg, objective, params, lora, batch)
-      return means['loss'].total
+@pytest.mark.parametrize('chunk', [16, 4])
+def test_no_array_holds_all_logits(chunk):
+  """Forwards and backwards, nothing is larger than a chunk of logits."""
+  program = _gradient_program(chunk=chunk)
+  sizes = [v.aval.size for eqn in program for v in eqn.outvars]
+  assert max(sizes) == 2 * chunk * 5000
 
-    jaxpr = jax.make_jaxpr(jax.grad(loss))(_lora(), abstract).jaxpr
-    return max(_sizes(jaxpr))
 
-  assert biggest(16) == 2 * 16 * 5000
-  # The embedding is an argument; the largest result is a chunk of logits.
-  assert biggest(4) == 2 * 4 * 5000
+def test_remat_computes_layers_again():
+  count = lambda remat: sum(
+      eqn.primitive.name == 'logistic' for eqn in _gradient_program(remat=remat)
+  )
+  assert (count(False), count(True)) == (1, 2)
 
 
 def _state(optimizer, lora, mesh):
@@ -248,10 +257,11 @@ def test_steps_learn_the_preference(objective):
 def test_micro_batches_and_padding_rows_change_nothing(objective):
   rows = _rows(4, 1 if objective is SFT else 2)
   ref = _reference(rows)
-  once = _batch(rows, [[0, 1, 2, 3], [-1] * 4], ref=ref)
-  split = _batch(rows, [[-1, 0, -1, -1], [3, 1, -1, 2]], ref=ref)
-  one, metrics = _steps(objective, [once] * 2)
-  two, others = _steps(objective, [split] * 2)
+  # A mean does not change when every row comes twice.
+  twice = _batch(rows, [[0, 1, 2, 3], [2, 3, 0, 1]], ref=ref)
+  padded = _batch(rows, [[-1, 0, -1, -1], [3, 1, -1, 2]], ref=ref)
+  one, metrics = _steps(objective, [twice] * 2)
+  two, others = _steps(objective, [padded] * 2)
   _assert_close(one.lora, two.lora, 1e-5)
   for name, value in metrics[1].items():
     assert others[1][name] == pytest.approx(value, rel=1e-4), name
