@@ -43,6 +43,31 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
+class Passage:
+  """A piece of a corpus.
+
+  `id` is the source and the offset of its first character there, as in
+  'en/Anatomy@1200'. `score` is the higher the better, in the measure of the
+  search that found it; `kind` is retrieved, or what noise it is.
+  """
+
+  id: str
+  source: str
+  text: str
+  score: float = 0.0
+  kind: str = 'retrieved'
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+  """What is shown beside a question, in the order in which it is shown."""
+
+  question_id: str
+  lang: str
+  passages: tuple[Passage, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Sample:
   """One generated answer.
 

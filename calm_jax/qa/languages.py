@@ -17,12 +17,14 @@ LETTERS = string.ascii_uppercase
 class Wording:
   """Prompt text. `instruction` has one gap, `{letters}`.
 
+  `passages` stands before passages of a corpus, numbered [1], [2] and so on.
   `comma` and `last_comma` join the letters: 'A, B or C'.
   """
 
   instruction: str
   your_explanation: str
   letter_and_option: str
+  passages: str
   comma: str
   last_comma: str
 
@@ -83,6 +85,10 @@ _EN = Language(
         ),
         your_explanation='<your explanation>',
         letter_and_option='<letter>. <option>',
+        passages=(
+            'These passages may help. They may also be incomplete, beside the'
+            ' point or wrong:'
+        ),
         comma=', ',
         last_comma=' or ',
     ),
@@ -164,6 +170,7 @@ _ZH = Language(
         ),
         your_explanation='<你的解释>',
         letter_and_option='<字母>. <选项内容>',
+        passages='以下资料可能有帮助，也可能不完整、不相关或有误：',
         comma='、',
         last_comma=' 或 ',
     ),
@@ -219,6 +226,10 @@ _FR = Language(
         ),
         your_explanation='<votre explication>',
         letter_and_option='<lettre>. <option>',
+        passages=(
+            'Ces passages peuvent aider. Ils peuvent aussi être incomplets,'
+            ' hors sujet ou faux :'
+        ),
         comma=', ',
         last_comma=' ou ',
     ),
@@ -281,6 +292,10 @@ _IT = Language(
         ),
         your_explanation='<la tua spiegazione>',
         letter_and_option='<lettera>. <opzione>',
+        passages=(
+            'Questi brani possono essere utili. Possono anche essere'
+            ' incompleti, non pertinenti o sbagliati:'
+        ),
         comma=', ',
         last_comma=' o ',
     ),
@@ -351,6 +366,10 @@ _DE = Language(
         ),
         your_explanation='<Ihre Erklärung>',
         letter_and_option='<Buchstabe>. <Option>',
+        passages=(
+            'Diese Textstellen können helfen. Sie können auch unvollständig,'
+            ' unpassend oder falsch sein:'
+        ),
         comma=', ',
         last_comma=' oder ',
     ),
@@ -420,6 +439,10 @@ _JA = Language(
         ),
         your_explanation='<あなたの説明>',
         letter_and_option='<記号>. <選択肢の内容>',
+        passages=(
+            '次の文章は参考になるかもしれませんが、不完全なもの、無関係なもの、'
+            '誤ったものもありえます。'
+        ),
         comma='、',
         last_comma='、',
     ),
@@ -464,6 +487,10 @@ _ES = Language(
         ),
         your_explanation='<tu explicación>',
         letter_and_option='<letra>. <opción>',
+        passages=(
+            'Estos pasajes pueden ayudar. También pueden ser incompletos,'
+            ' ajenos al tema o erróneos:'
+        ),
         comma=', ',
         last_comma=' o ',
     ),

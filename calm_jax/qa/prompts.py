@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import functools
 import json
 import pathlib
@@ -82,8 +83,17 @@ _PAPER = {
 }
 
 
-def render(question: records.Question, *, style: str, shots: int) -> str:
+def render(
+    question: records.Question,
+    *,
+    style: str,
+    shots: int,
+    passages: Sequence[records.Passage] = (),
+) -> str:
   """The message that asks for a short explanation and then one answer.
+
+  Passages stand before the question, in their order; style=paper has no words
+  of its own for them.
 
   Raises:
     ValueError: an unknown style, `shots` outside 0-3, fewer than 2 or more than
@@ -97,13 +107,14 @@ def render(question: records.Question, *, style: str, shots: int) -> str:
         f' {len(question.options)} options; a prompt needs 2 to 26'
     )
   if style == 'paper':
-    return _render_paper(question, shots)
+    return _render_paper(question, shots, passages)
   examples = _examples(question.lang)
   if not 0 <= shots <= len(examples):
     raise ValueError(f'shots={shots} is not between 0 and {len(examples)}')
   count = len(question.options)
   parts = [_instruction(question.lang, count)]
   parts += [_worked(e, i, count) for i, e in enumerate(examples[:shots])]
+  parts += _evidence(question.lang, passages)
   texts = [option.text for option in question.options]
   parts.append(_asked(question.lang, question.stem, texts))
   return '\n\n'.join(parts)
@@ -157,6 +168,14 @@ def _asked(lang: str, stem: str, texts: list[str]) -> str:
   return f'{row.question}{row.colon}{stem.strip()}\n{_options(texts)}'
 
 
+def _evidence(lang: str, passages: Sequence[records.Passage]) -> list[str]:
+  """The passages as one part of the prompt, or no part."""
+  if not passages:
+    return []
+  lines = [f'[{i}] {_one_line(p.text)}' for i, p in enumerate(passages, 1)]
+  return ['\n'.join([languages.get(lang).wording.passages, *lines])]
+
+
 def _options(texts: list[str]) -> str:
   shown = zip(languages.LETTERS, texts, strict=False)
   return '\n'.join(f'{letter}. {_one_line(text)}' for letter, text in shown)
@@ -184,7 +203,11 @@ def _examples(lang: str) -> list[_Shot]:
   return [shot for shot in shots if shot.lang == languages.get(lang).code]
 
 
-def _render_paper(question: records.Question, shots: int) -> str:
+def _render_paper(
+    question: records.Question,
+    shots: int,
+    passages: Sequence[records.Passage],
+) -> str:
   if shots:
     raise ValueError(
         f'style=paper has no worked examples: set shots to 0, not {shots}, or'
@@ -199,4 +222,6 @@ def _render_paper(question: records.Question, shots: int) -> str:
   lines = _options([option.text for option in question.options])
   stem = question.stem.strip()
   asked = f'{paper.before}{stem}\n{lines}{paper.after}'
-  return f'{paper.instruction}\n{asked}'
+  return '\n'.join(
+      [paper.instruction, *_evidence(question.lang, passages), asked]
+  )

@@ -1,0 +1,1 @@
+"""Passages of a corpus that may help to answer a question; loads nothing."""
