@@ -33,16 +33,24 @@ def _decoder_steps(cfg: decoder.DecoderConfig, dtype: Any) -> slots.Steps:
     )[1]
 
   def insert(cache, entries, row_R, source_R):
-    def copy(to_BKSH, from_PTKH):
-      from_RKTH = jnp.swapaxes(from_PTKH, 1, 2)[source_R]
+    def put_keys(to_BKHS, from_PTKH):
+      from_RKHT = jnp.transpose(from_PTKH, (0, 2, 3, 1))[source_R]
+      width = from_RKHT.shape[3]
+      return to_BKHS.at[row_R, :, :, :width].set(from_RKHT, mode='drop')
+
+    def put_values(to_BKSH, from_PTKH):
+      from_RKTH = jnp.transpose(from_PTKH, (0, 2, 1, 3))[source_R]
       width = from_RKTH.shape[2]
       return to_BKSH.at[row_R, :, :width].set(from_RKTH, mode='drop')
 
-    return jax.tree.map(copy, cache, entries)
+    return decoder.KVCache(
+        jax.tree.map(put_keys, cache.k_BKHS, entries.k_BTKH),
+        jax.tree.map(put_values, cache.v_BKSH, entries.v_BTKH),
+    )
 
   def decode(weights, cache, token_B, position_B):
     params, lora = weights
-    rows, length = cache.k_BKSH[0].shape[0], cache.k_BKSH[0].shape[2]
+    rows, _, length, _ = cache.v_BKSH[0].shape
     positions_B1 = position_B[:, None]
     keys_BS = jnp.broadcast_to(jnp.arange(length), (rows, length))
     mask = decoder.causal_mask(cfg, positions_B1, keys_BS)

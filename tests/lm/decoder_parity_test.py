@@ -235,7 +235,7 @@ def real():
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
 def _next(cfg, params, tokens_1T, positions_1T, cache, last):
   """The most likely token after the one at `last`."""
-  keys_1S = jnp.arange(cache.k_BKSH[0].shape[2])[None]
+  keys_1S = jnp.arange(cache.v_BKSH[0].shape[2])[None]
   mask_1TS = decoder.causal_mask(cfg, positions_1T, keys_1S)
   hidden_1TD, cache = decoder.forward(
       cfg, params, tokens_1T, positions_1T, mask_1TS, cache=cache

@@ -62,24 +62,36 @@ def test_frequencies_match_the_filtered_distribution(temperature, top_k, top_p):
   assert freedom == 0 or statistic < CHI_SQUARE_999[freedom]
 
 
-def test_a_flat_row_beyond_the_prefilter_is_drawn_exactly():
-  """4,000 equal tokens: 90 % of the mass needs 3,600 of them."""
-  logits_V = np.zeros(4000, np.float32)
-  token_B = draw(logits_V, 4000, temperature=1, top_k=0, top_p=0.9)
-  assert len(np.unique(token_B)) > 2000
-  assert 3500 < token_B.max() < 3601
+def test_the_nucleus_of_many_tokens_is_exact():
+  """Weights 4,000 to 1: 90 % of the mass are the 2,736 largest of them."""
+  logits_V = np.log(np.arange(4000, 0, -1, dtype=np.float32))
+  token_B = draw(logits_V, 20_000, temperature=1, top_k=0, top_p=0.9)
+  probs_V = reference_probs(logits_V, 1, 0, 0.9)
+  kept = int((probs_V > 0).sum())
+  assert token_B.max() < kept
+  assert token_B.max() > kept - 20
+  assert abs(token_B.mean() - probs_V @ np.arange(4000)) < 25
 
 
-def test_a_flat_neighbour_does_not_change_a_row():
+def test_a_row_is_drawn_the_same_beside_others():
   rng = np.random.default_rng(0)
-  peaked_V = jnp.array(8 * rng.normal(size=4000), jnp.float32)
-  uniform_B = jnp.array([0.42, 0.42])
+  rows_BV = jnp.array(3 * rng.normal(size=(5, 1000)), jnp.float32)
+  uniform_B = jnp.linspace(0.1, 0.9, 5)
   pick = lambda rows_BV, u_B: sampling.pick(
       rows_BV, u_B, temperature=1, top_k=0, top_p=0.9
   )
-  alone = pick(peaked_V[None], uniform_B[:1])[0]
-  beside_flat = pick(jnp.stack([peaked_V, jnp.zeros(4000)]), uniform_B)[0]
-  assert alone == beside_flat
+  together_B = pick(rows_BV, uniform_B)
+  for b in range(5):
+    assert pick(rows_BV[b : b + 1], uniform_B[b : b + 1])[0] == together_B[b]
+
+
+@pytest.mark.parametrize('uniform', [0.0, 1.0 - 2**-24])
+def test_the_ends_of_the_unit_interval_draw_kept_tokens(uniform):
+  logits_BV = jnp.log(jnp.array([[0.001, 0.6, 0.001, 0.397, 0.001]]))
+  (token,) = sampling.pick(
+      logits_BV, jnp.array([uniform]), temperature=1, top_k=0, top_p=0.9
+  )
+  assert token == (1 if uniform == 0 else 3)
 
 
 def test_greedy_takes_the_largest():
