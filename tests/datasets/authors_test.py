@@ -1,7 +1,6 @@
 """The authors' files: options inside the text, and rows that meet in order."""
 
 import collections
-import itertools
 import json
 
 import pytest
@@ -316,12 +315,3 @@ def test_the_real_samples_are_the_questions_of_x_csqa(real_data):
     for option, other in zip(one.options, two.options, strict=True):
       # That conversion left the words after the options in the last one.
       assert (option.key, option.text) == (other.key, other.text.split('\n')[0])
-
-
-def test_no_two_readers_share_their_questions(real_data):
-  folder = real_data / 'calm_authors' / 'medqa' / 'test'
-  found = [
-      {q.id for q in read(folder, 'en', name=name)[0]}
-      for name in ('medqa_authors_us', 'medqa_authors_mainland')
-  ]
-  assert all(a.isdisjoint(b) for a, b in itertools.combinations(found, 2))

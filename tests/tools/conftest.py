@@ -1,9 +1,14 @@
-"""A tiny model in GGUF, as llama.cpp's converter would have written it."""
+"""A tiny model in GGUF, as llama.cpp would write it; a web server that lies."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import http.server
 import pathlib
+import threading
+from typing import Any
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -107,3 +112,85 @@ def write_gguf():
   """A function that writes the file: (path, arch, pre, extra, quantised)."""
   pytest.importorskip('gguf', reason='needs the extra test or demo')
   return _write
+
+
+class Site:
+  """`files` by path; each item of `script` spoils one request, in order.
+
+  An item is a status, or: 'cut' (the body stops half-way), 'whole' (the range
+  is ignored), 'shifted' (another range), 'page' (a web page), a URL to redirect
+  to. `log` has the path and Range of each request.
+  """
+
+  def __init__(self, url: str):
+    self.url = url
+    self.files: dict[str, bytes] = {}
+    self.script: list[Any] = []
+    self.headers: dict[str, str] = {}
+    self.log: list[tuple[str, str | None]] = []
+    self.validators = True
+
+
+def _tag(body):
+  return f'"{hashlib.sha256(body).hexdigest()[:8]}"'
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  site: Site
+
+  def do_GET(self):
+    site = self.site
+    path = urllib.parse.unquote(self.path)
+    asked = self.headers.get('Range')
+    site.log.append((path, asked))
+    step = site.script.pop(0) if site.script else 'sound'
+    body = site.files.get(path.partition('?')[0])
+    if isinstance(step, int):
+      return self._answer(step, b'')
+    if step == 'page':
+      return self._answer(200, b'<html>', {'Content-Type': 'text/html'})
+    if step.startswith('http'):
+      return self._answer(302, b'', {'Location': step})
+    if body is None:
+      return self._answer(404, b'')
+    self._send(body, asked, step)
+
+  def _send(self, body, asked, step):
+    start = int(asked.split('=')[1].strip('-')) if asked else 0
+    same = self.headers.get('If-Range') in (None, _tag(body))
+    headers = {'ETag': _tag(body)} if self.site.validators else {}
+    if start and step != 'whole' and same:
+      if start >= len(body):
+        headers['Content-Range'] = f'bytes */{len(body)}'
+        return self._answer(416, b'', headers)
+      first = start + 1 if step == 'shifted' else start
+      headers['Content-Range'] = f'bytes {first}-{len(body) - 1}/{len(body)}'
+      return self._answer(206, body[first:], headers, cut=step == 'cut')
+    self._answer(200, body, headers, cut=step == 'cut')
+
+  def _answer(self, status, body, headers=None, *, cut=False):
+    self.send_response(status)
+    for name, value in (self.site.headers | (headers or {})).items():
+      self.send_header(name, value)
+    self.send_header('Content-Length', str(len(body)))
+    self.end_headers()
+    self.wfile.write(body[: len(body) // 2] if cut else body)
+
+  def log_message(self, format, *args):
+    pass
+
+
+@pytest.fixture
+def site(monkeypatch):
+  """A running Site; a wait between attempts takes no time."""
+  monkeypatch.setattr('time.sleep', lambda seconds: None)
+  monkeypatch.setenv('no_proxy', '127.0.0.1')
+  handler = type('Handler', (_Handler,), {})
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+  handler.site = Site(f'http://127.0.0.1:{server.server_port}')
+  thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+  thread.start()
+  yield handler.site
+  server.shutdown()
+  thread.join()
+  server.server_close()
