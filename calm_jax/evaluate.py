@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from calm_jax import generation, records
 from calm_jax.qa import metrics
+from calm_jax.retrieval import evidence
 
 BEFORE, AFTER = 'base', 'aligned'
 
@@ -37,6 +38,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   )
   aligned = generation.with_adapter(base, workdir / 'align' / 'adapter')
   folder = workdir / 'evaluate'
+  shown = evidence.read(workdir, 'test')
   counts: dict[str, float] = {}
   for system, policy in ((BEFORE, base), (AFTER, aligned)):
     made = generation.answer_all(
@@ -47,6 +49,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         shard=cfg.sample.shard,
         title=f'evaluate {system}',
         to_record=functools.partial(_prediction, system),
+        shown=shown,
     )
     counts |= {f'{system}_{name}': value for name, value in made.items()}
   predictions = {

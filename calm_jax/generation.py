@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
 import time
@@ -17,6 +17,9 @@ from calm_jax.lm import lora as lora_lib
 from calm_jax.lm import policy as policy_lib
 from calm_jax.lm import tokenizer as tokenizer_lib
 from calm_jax.qa import answers, languages, prompts
+
+# Passages to show, by question id and language.
+Shown = Mapping[tuple[str, str], Sequence[records.Passage]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +81,15 @@ def answer_all(
     shard: int,
     title: str,
     to_record: Callable[[records.Question, records.Sample], Any],
+    shown: Shown | None = None,
 ) -> dict[str, float]:
   """Answers every question into `folder`/00000.jsonl and so on.
 
   The work is sorted, then cut into files of `shard` questions; a file that
   exists is not made again, so a restart repeats the batches that were left.
+  `shown` are the passages beside each question.
   """
-  work = _work_list(policy.base, questions, decoding)
+  work = _work_list(policy.base, questions, decoding, shown or {})
   shards = [work[i : i + shard] for i in range(0, len(work), shard)]
   tokens, start = 0, time.monotonic()
   with console.progress(title, len(work) * decoding.samples) as bar:
@@ -141,10 +146,16 @@ def _work_list(
     base: policy_lib.Policy,
     questions: Sequence[records.Question],
     decoding: Decoding,
+    shown: Shown,
 ) -> list[Work]:
   work = []
   for question in questions:
-    text = prompts.render(question, style=decoding.style, shots=decoding.shots)
+    text = prompts.render(
+        question,
+        style=decoding.style,
+        shots=decoding.shots,
+        passages=shown.get((question.id, question.lang), ()),
+    )
     request = sampler.Request(
         prompt=tuple(base.tokenizer.chat_prompt(text)),
         digests=tuple(
@@ -168,7 +179,7 @@ def _check_length(cfg, question, request, decoding) -> None:
     raise ValueError(
         f'question {question.id!r} ({question.lang}) needs {needed} tokens'
         f' with its answer, the model takes {cfg.max_positions}: lower'
-        ' max_new_tokens or prompt.shots'
+        ' max_new_tokens, prompt.shots or retrieve.top_k'
     )
 
 

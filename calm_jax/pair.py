@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from calm_jax import console, formats, records, translators
 from calm_jax.qa import answers, ballots, languages, preferences, prompts
+from calm_jax.translators import guards
+from calm_jax.retrieval import evidence
 
 Questions = Mapping[tuple[str, str], records.Question]  # by id and language
 Drafts = Sequence[preferences.Draft]
@@ -28,7 +30,7 @@ _REMEDIES = {
         ' prompt.shots) or use a stronger model'
     ),
     'no_chosen': (
-        'let translate.backend translate (model or files), so that a winning'
+        'let translate.backend translate (see configs/base.py), so that a winning'
         ' answer need not be in the same language'
     ),
     'untranslated': 'translate the texts in pair/untranslated.jsonl',
@@ -79,15 +81,16 @@ def worded(
 
 def wanted(
     drafts: Iterable[preferences.Draft], *, rebuild: bool
-) -> list[translators.Wanted]:
-  """What must be translated before the drafts can be worded."""
-  out = {}
+) -> dict[translators.Wanted, list[str]]:
+  """What must be translated to word the drafts, with its questions' ids."""
+  out: dict[translators.Wanted, list[str]] = {}
   for draft in drafts:
     if draft.chosen.lang != draft.lang:
       body = _body(draft.chosen, rebuild)
       if body:
-        out[body, draft.chosen.lang, draft.lang] = None
-  return list(out)
+        key = body, draft.chosen.lang, draft.lang
+        out.setdefault(key, []).append(draft.chosen.question_id)
+  return out
 
 
 def split(rows: Rows, *, val_size: float, seed: int) -> tuple[Rows, Rows]:
@@ -106,11 +109,12 @@ def split(rows: Rows, *, val_size: float, seed: int) -> tuple[Rows, Rows]:
   return train, [row for row in rows if row.question_id in held_out]
 
 
-def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
+def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """Writes pair/train.jsonl and val.jsonl, and train for TRL and LLaMA-Factory.
 
   Raises:
     ValueError: no row is left.
+    guard.Refusal: it would cost more than config.translate.max_cost.
   """
   path = workdir / 'translate' / 'train.jsonl'
   questions = {
@@ -125,17 +129,23 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
     translated = translators.translate_all(
         translator, texts, advance=bar.advance
     )
+  shown = evidence.read(workdir, 'train')
   rows, dropped = worded(
       drafts,
       questions,
       translated,
       rebuild=cfg.pair.rebuild,
       render=lambda question: prompts.render(
-          question, style=cfg.prompt.style, shots=cfg.prompt.shots
+          question,
+          style=cfg.prompt.style,
+          shots=cfg.prompt.shots,
+          passages=shown.get((question.id, question.lang), ()),
       ),
   )
   _write_untranslated(workdir / 'pair' / 'untranslated.jsonl', translated)
-  totals = {'samples': len(samples), **_sorted(counts + limited + dropped)}
+  changed = guards.write(workdir / 'pair', translated, texts)
+  totals: dict[str, float] = {'samples': len(samples)}
+  totals |= _sorted(counts + limited + dropped) | changed | translator.end()
   if not rows:
     raise ValueError(_nothing_left(totals))
   train, val = split(rows, val_size=cfg.pair.val_size, seed=cfg.seed)
@@ -247,7 +257,7 @@ def _sorted(counts: collections.Counter[str]) -> dict[str, int]:
   return {name: counts[name] for name in sorted(counts) if counts[name]}
 
 
-def _nothing_left(counts: Mapping[str, int]) -> str:
+def _nothing_left(counts: Mapping[str, float]) -> str:
   listed = ', '.join(f'{name} {n}' for name, n in counts.items())
   known = [name for name in counts if name in _REMEDIES]
   known.sort(key=lambda name: -counts[name])

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from calm_jax import console, guard, ledger, records, settings
+from calm_jax import console, guard, ledger, records, settings, translators
 from calm_jax.lm import hosts
 
 _NEXT = 'next stage'  # what the leader tells the other processes
@@ -37,26 +37,21 @@ def _model(cfg: ConfigDict) -> dict[str, str]:
     raise guard.Refusal(f'config.model = {cfg.model!r}: {e}') from e
 
 
+# Their questions are there in every language that is asked for.
+_PARALLEL = ('demo', 'xcsqa', 'xcsqa_authors')
+
+
 def _translator(cfg: ConfigDict) -> dict[str, str]:
-  if cfg.translate.backend == 'model':
-    return _model(cfg) | {
-        'translator.dtype': cfg.dtype,
-        'translator.seed': str(cfg.seed),
-        'translator.max_new_tokens': str(cfg.sample.max_new_tokens),
-    }
-  if cfg.translate.backend == 'files':
-    folder = pathlib.Path(cfg.translate.path)
-    return {'translations': ledger.digest(folder)}
-  return {}
+  name = cfg.translate.backend
+  depends = translators.backend(name).depends(cfg)
+  return (_model(cfg) if name == 'model' else {}) | depends
 
 
-def _always(cfg: ConfigDict) -> bool:
-  del cfg
-  return True
-
-
-def _model_translates(cfg: ConfigDict) -> bool:
-  return cfg.translate.backend == 'model'
+def _question_translator(cfg: ConfigDict) -> dict[str, str]:
+  """Nothing where no question lacks a language: samples outlive a backend."""
+  if cfg.data.name in _PARALLEL:
+    return {}
+  return {'translate.backend': cfg.translate.backend} | _translator(cfg)
 
 
 # What a stage's `needs` depend on is in their fingerprints, and not repeated:
@@ -80,14 +75,35 @@ STAGES = (
         'translate',
         'questions into every language',
         needs=('read',),
-        fields=('languages', 'translate.backend'),
-        inputs=_translator,
+        fields=('languages',),
+        inputs=_question_translator,
         on_devices=_model_translates,
+    ),
+    ledger.Stage(
+        'retrieve',
+        'passages that may help, for prompts that show some',
+        needs=('translate',),
+        fields=(
+            'seed',
+            'retrieve.backend',
+            'retrieve.format',
+            'retrieve.encoder',
+            'retrieve.pooling',
+            'retrieve.max_tokens',
+            'retrieve.query_prefix',
+            'retrieve.passage_prefix',
+            'retrieve.top_k',
+            'retrieve.mode',
+            'retrieve.query',
+            'retrieve.noise',
+            'retrieve.noise_kind',
+        ),
+        inputs=_corpus,
     ),
     ledger.Stage(
         'sample',
         'several answers to every question in every language',
-        needs=('translate',),
+        needs=('translate', 'retrieve'),
         fields=('dtype', 'seed', 'prompt', 'sample'),
         inputs=_model,
         on_devices=_always,
@@ -101,7 +117,7 @@ STAGES = (
     ledger.Stage(
         'pair',
         'chosen and rejected answers, or targets to imitate',
-        needs=('translate', 'sample', 'vote'),
+        needs=('translate', 'retrieve', 'sample', 'vote'),
         fields=('pair', 'translate.backend', 'train.method'),
         inputs=_translator,
         on_devices=_model_translates,
@@ -116,7 +132,7 @@ STAGES = (
     ledger.Stage(
         'evaluate',
         'answers to the test questions before and after',
-        needs=('translate', 'align'),
+        needs=('translate', 'retrieve', 'align'),
         fields=('evaluate',),
         on_devices=_always,
     ),

@@ -7,6 +7,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from calm_jax import generation, records
+from calm_jax.retrieval import evidence
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
@@ -39,6 +40,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       shard=cfg.sample.shard,
       title='sample',
       to_record=lambda question, sample: sample,
+      shown=evidence.read(workdir, 'train'),
   )
   samples = records.read_all(folder, '*.jsonl', records.Sample)
   return counts | {

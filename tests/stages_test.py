@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'calm_jax'
 FLAT = settings.flatten(tiny.get_config())
 
 # Where a stage computes is free to change between two runs.
-FREE = {'mesh.data', 'mesh.fsdp', 'mesh.tensor'}
+FREE = {'mesh.data', 'mesh.fsdp', 'mesh.tensor', 'retrieve.index'}
 
 
 class _Chains(ast.NodeVisitor):
@@ -71,6 +71,8 @@ def fingerprint(stage, folder, backend, field=None):
   c.model = 'org/name'
   c.data.path = c.translate.path = str(folder)
   c.translate.backend = backend
+  c.retrieve.backend, c.retrieve.encoder = 'lancedb', 'onnx'
+  c.retrieve.corpus = c.retrieve.model = str(folder)
   if field is not None:
     value = changed(settings.flatten(c)[field])
     c.update_from_flattened_dict({field: value})
