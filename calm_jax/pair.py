@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from calm_jax import console, formats, records, translators
 from calm_jax.qa import answers, ballots, languages, preferences, prompts
-from calm_jax.translators import guards
 from calm_jax.retrieval import evidence
+from calm_jax.translators import guards
 
 Questions = Mapping[tuple[str, str], records.Question]  # by id and language
 Drafts = Sequence[preferences.Draft]
@@ -30,8 +30,8 @@ _REMEDIES = {
         ' prompt.shots) or use a stronger model'
     ),
     'no_chosen': (
-        'let translate.backend translate (see configs/base.py), so that a winning'
-        ' answer need not be in the same language'
+        'let translate.backend translate (configs/base.py names them), so that'
+        ' a winning answer need not be in the same language'
     ),
     'untranslated': 'translate the texts in pair/untranslated.jsonl',
     'answer_changed': 'set pair.rebuild=True',

@@ -54,6 +54,29 @@ def _question_translator(cfg: ConfigDict) -> dict[str, str]:
   return {'translate.backend': cfg.translate.backend} | _translator(cfg)
 
 
+def _corpus(cfg: ConfigDict) -> dict[str, str]:
+  """The corpus by content, and an encoder's folder; nothing if unused."""
+  if cfg.retrieve.backend == 'none':
+    return {}
+  bundled = pathlib.Path(__file__).parent / 'datasets' / 'demo' / 'textbooks'
+  found = {
+      'corpus': ledger.digest(pathlib.Path(cfg.retrieve.corpus or bundled))
+  }
+  if cfg.retrieve.model:
+    folder = pathlib.Path(cfg.retrieve.model)
+    found['encoder'] = ledger.digest(folder) if folder.is_dir() else str(folder)
+  return found
+
+
+def _always(cfg: ConfigDict) -> bool:
+  del cfg
+  return True
+
+
+def _model_translates(cfg: ConfigDict) -> bool:
+  return cfg.translate.backend == 'model'
+
+
 # What a stage's `needs` depend on is in their fingerprints, and not repeated:
 # align reads the seed and the model as sample does. Sampling reads the mesh,
 # but where it computes changes no sample; training has a batch per device.

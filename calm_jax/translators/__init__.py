@@ -3,32 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+import importlib
 import pathlib
+from typing import cast, Protocol
 
 from ml_collections import ConfigDict
 
-from calm_jax.translators import cache, files, model, none
-from calm_jax.translators.translator import Translator
+from calm_jax.translators import cache
+from calm_jax.translators.translator import Translator, Wanted
 
-Wanted = tuple[str, str, str]  # text, source language, target language
+# Modules by name, so that one backend's imports are not everybody's.
+BACKENDS = {
+    'none': 'calm_jax.translators.none',
+    'model': 'calm_jax.translators.model',
+    'files': 'calm_jax.translators.files',
+    'google': 'calm_jax.translators.google',
+    'nllb': 'calm_jax.translators.nllb',
+    'apertium': 'calm_jax.translators.apertium',
+}
 
-# So many texts are lost at most when a run is killed.
+# Looking a text up costs these as little as the cache.
+_INSTANT = ('none', 'files')
+
+# So many texts are given to a backend at once.
 _BATCH = 256
 
 
+class Backend(Protocol):
+  """What the module of a backend has."""
+
+  def problem(self, path: str) -> str | None:
+    """Why it cannot work on this machine, with config.translate.path."""
+    ...
+
+  def depends(self, cfg: ConfigDict) -> dict[str, str]:
+    """Names and identities of all that its translations depend on."""
+    ...
+
+  def build(self, cfg: ConfigDict, folder: pathlib.Path) -> Translator:
+    """The translator; what it must keep goes into `folder`."""
+    ...
+
+
+def backend(name: str) -> Backend:
+  """The backend called `name`."""
+  if name not in BACKENDS:
+    raise ValueError(
+        f'translate.backend is {name!r}; choose one of {", ".join(BACKENDS)}'
+    )
+  return cast(Backend, importlib.import_module(BACKENDS[name]))
+
+
 def build(cfg: ConfigDict, workdir: pathlib.Path) -> Translator:
-  """The translator that config.translate names; loads no weights yet."""
-  backend = cfg.translate.backend
-  if backend == 'none':
-    return none.Nothing()
-  if backend == 'files':
-    return files.Files(pathlib.Path(cfg.translate.path))
-  if backend == 'model':
-    folder = workdir / 'translate' / 'cache'
-    return cache.Cached(_model(cfg), folder / 'model.jsonl', backend=backend)
-  raise ValueError(
-      f'translate.backend is {backend!r}; choose one of none, model, files'
-  )
+  """The translator that config.translate names; loads no weights yet.
+
+  What was translated, and paid for, is kept in no stage's folder: to make a
+  stage again its folder is deleted.
+  """
+  name = cfg.translate.backend
+  folder = workdir / 'translations'
+  inner = backend(name).build(cfg, folder)
+  if name in _INSTANT:
+    return inner
+  return cache.Cached(inner, folder / f'{name}.jsonl', backend=name)
 
 
 def translate_all(
@@ -37,13 +74,18 @@ def translate_all(
     *,
     advance: Callable[[int], None] | None = None,
 ) -> dict[Wanted, str | None]:
-  """Translates each distinct text once, in batches of one direction."""
-  directions: dict[tuple[str, str], dict[str, None]] = {}
-  for text, source, target in wanted:
-    directions.setdefault((source, target), {})[text] = None
+  """Translates each distinct text once, in batches of one direction.
+
+  Raises:
+    guard.Refusal: it would cost more than config.translate.max_cost.
+  """
+  unique = dict.fromkeys(wanted)
+  translator.begin(unique)
+  directions: dict[tuple[str, str], list[str]] = {}
+  for text, source, target in unique:
+    directions.setdefault((source, target), []).append(text)
   done: dict[Wanted, str | None] = {}
-  for (source, target), unique in directions.items():
-    texts = list(unique)
+  for (source, target), texts in directions.items():
     for start in range(0, len(texts), _BATCH):
       batch = texts[start : start + _BATCH]
       results = translator.translate(batch, source, target)
@@ -52,26 +94,3 @@ def translate_all(
       if advance is not None:
         advance(len(batch))
   return done
-
-
-def _model(cfg: ConfigDict) -> model.Model:
-  """Only here is jax needed, and only when this backend is chosen."""
-  from calm_jax.lm import hub
-
-  folder = hub.resolve(cfg.model, cfg.revision)
-  limit = cfg.sample.max_new_tokens
-
-  def load() -> model.Generate:
-    from calm_jax.lm import writer
-
-    return writer.text_generator(
-        model=cfg.model,
-        revision=cfg.revision,
-        dtype=cfg.dtype,
-        mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
-        slot_count=cfg.sample.slots,
-        max_new_tokens=limit,
-    )
-
-  identity = f'{hub.identity(folder)}:{cfg.dtype}:{limit}'
-  return model.Model(load, identity=identity)

@@ -1,18 +1,16 @@
 """Translations kept on disk, so that no text is ever translated twice.
 
-Append-only JSON lines. A process killed in the middle of a write leaves a torn
-last line, which the next one cuts off. Failures are not kept: a later run
-asks once more.
+Failures are not kept: a later run asks once more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import hashlib
 import json
-import os
 import pathlib
 
-from calm_jax.translators import translator
+from calm_jax.translators import lines, translator
 
 
 class Cached(translator.Translator):
@@ -21,7 +19,7 @@ class Cached(translator.Translator):
       self, inner: translator.Translator, path: pathlib.Path, *, backend: str
   ):
     self._inner, self._path, self._backend = inner, path, backend
-    self._known = _recover(path) if path.exists() else {}
+    self._known = _read(path)
 
   @property
   def version(self) -> str:
@@ -33,20 +31,27 @@ class Cached(translator.Translator):
   def translate(
       self, texts: list[str], source: str, target: str
   ) -> list[str | None]:
-    keys = [self._key(text, source, target) for text in texts]
-    new = {
-        k: t for k, t in zip(keys, texts, strict=True) if k not in self._known
-    }
-    if new:
-      done = self._inner.translate(list(new.values()), source, target)
+    keys = {text: self._key(text, source, target) for text in texts}
+    new = [text for text, key in keys.items() if key not in self._known]
+    for group in self._inner.groups(new):
+      done = self._inner.translate(group, source, target)
       self._append(
           {
-              key: text
-              for key, text in zip(new, done, strict=True)
-              if text is not None
+              keys[text]: result
+              for text, result in zip(group, done, strict=True)
+              if result is not None
           }
       )
-    return [self._known.get(key) for key in keys]
+    return [self._known.get(keys[text]) for text in texts]
+
+  def groups(self, texts: list[str]) -> list[list[str]]:
+    return self._inner.groups(texts)
+
+  def begin(self, wanted: Iterable[translator.Wanted]) -> None:
+    self._inner.begin([w for w in wanted if self._key(*w) not in self._known])
+
+  def end(self) -> dict[str, float]:
+    return self._inner.end()
 
   def _key(self, text: str, source: str, target: str) -> str:
     # A JSON list, because a separator could occur in the text.
@@ -54,33 +59,17 @@ class Cached(translator.Translator):
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
   def _append(self, done: dict[str, str]) -> None:
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [
-        json.dumps({'key': key, 'translation': text}, ensure_ascii=False)
-        for key, text in done.items()
-    ]
-    with self._path.open('a', encoding='utf-8', newline='\n') as f:
-      f.write(''.join(line + '\n' for line in lines))
-      f.flush()
-      os.fsync(f.fileno())
+    rows = [{'key': k, 'translation': text} for k, text in done.items()]
+    lines.append(self._path, rows)
     self._known.update(done)
 
 
-def _recover(path: pathlib.Path) -> dict[str, str]:
-  """Reads a cache and cuts off what a killed process left half-written."""
-  known, good = {}, 0
-  with path.open('rb+') as f:
-    for number, line in enumerate(f, 1):
-      if not line.endswith(b'\n'):
-        f.truncate(good)
-        break
-      try:
-        row = json.loads(line)
-        known[row['key']] = row['translation']
-      except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(
-            f'{path}:{number}: not a line of a translation cache ({e});'
-            ' remove the line, or the file to translate anew'
-        ) from e
-      good += len(line)
+def _read(path: pathlib.Path) -> dict[str, str]:
+  known = {}
+  what = 'translation cache'
+  for number, row in lines.read(path, what=what):
+    try:
+      known[row['key']] = row['translation']
+    except (KeyError, TypeError) as e:
+      raise ValueError(lines.wrong(path, number, what, e)) from e
   return known

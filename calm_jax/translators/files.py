@@ -11,24 +11,41 @@ import hashlib
 import json
 import pathlib
 
+from ml_collections import ConfigDict
+
 from calm_jax.translators import translator
+
+
+def problem(path: str) -> str | None:
+  if path and pathlib.Path(path).is_dir():
+    return None
+  return (
+      f'reads a folder of {{source}}-{{target}}.jsonl:'
+      f' config.translate.path = {path!r} is none'
+  )
+
+
+def depends(cfg: ConfigDict) -> dict[str, str]:
+  return {'translations': _digest(_paths(pathlib.Path(cfg.translate.path)))}
+
+
+def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
+  del folder
+  return Files(pathlib.Path(cfg.translate.path))
 
 
 class Files(translator.Translator):
 
   def __init__(self, folder: pathlib.Path):
     """Reads the folder whole: a mistake in it is told before any work."""
-    paths = sorted(folder.glob('??-??.jsonl'))
+    paths = _paths(folder)
     if not paths:
       raise FileNotFoundError(
           f'{folder}: no file named like en-fr.jsonl; set'
           ' config.translate.path to the folder of your translations'
       )
     self._tables = {path.stem: _read(path) for path in paths}
-    digest = hashlib.sha256()
-    for path in paths:
-      digest.update(path.name.encode() + path.read_bytes())
-    self._version = digest.hexdigest()
+    self._version = _digest(paths)
 
   @property
   def version(self) -> str:
@@ -42,6 +59,17 @@ class Files(translator.Translator):
   ) -> list[str | None]:
     table = self._tables.get(f'{source}-{target}', {})
     return [table.get(text.strip()) for text in texts]
+
+
+def _paths(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(folder.glob('??-??.jsonl'))
+
+
+def _digest(paths: list[pathlib.Path]) -> str:
+  total = hashlib.sha256()
+  for path in paths:
+    total.update(path.name.encode() + path.read_bytes())
+  return total.hexdigest()
 
 
 def _read(path: pathlib.Path) -> dict[str, str]:

@@ -4,11 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import hashlib
+import pathlib
+
+from ml_collections import ConfigDict
 
 from calm_jax.qa import prompts
 from calm_jax.translators import translator
 
 Generate = Callable[[list[str]], list[str]]
+
+
+def problem(path: str) -> str | None:
+  del path
+  return None
+
+
+def depends(cfg: ConfigDict) -> dict[str, str]:
+  """Beside the model itself, which is other stages' input too."""
+  return {
+      'translator.dtype': cfg.dtype,
+      'translator.seed': str(cfg.seed),
+      'translator.max_new_tokens': str(cfg.sample.max_new_tokens),
+  }
+
+
+def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
+  del folder
+  # Only here is jax needed, and only when this backend is chosen.
+  from calm_jax.lm import hub
+
+  weights = hub.resolve(cfg.model, cfg.revision)
+  limit = cfg.sample.max_new_tokens
+
+  def load() -> Generate:
+    from calm_jax.lm import writer
+
+    return writer.text_generator(
+        model=cfg.model,
+        revision=cfg.revision,
+        dtype=cfg.dtype,
+        mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
+        slot_count=cfg.sample.slots,
+        max_new_tokens=limit,
+    )
+
+  identity = f'{hub.identity(weights)}:{cfg.dtype}:{limit}'
+  return Model(load, identity=identity)
 
 
 class Model(translator.Translator):

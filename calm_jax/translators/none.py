@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import pathlib
+
+from ml_collections import ConfigDict
+
 from calm_jax.translators import translator
+
+
+def problem(path: str) -> str | None:
+  del path
+  return None
+
+
+def depends(cfg: ConfigDict) -> dict[str, str]:
+  del cfg
+  return {}
+
+
+def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
+  del cfg, folder
+  return Nothing()
 
 
 class Nothing(translator.Translator):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable
+
+Wanted = tuple[str, str, str]  # text, source language, target language
 
 
 class Translator(abc.ABC):
@@ -22,3 +25,19 @@ class Translator(abc.ABC):
       self, texts: list[str], source: str, target: str
   ) -> list[str | None]:
     """One translation, or None, per text."""
+
+  def groups(self, texts: list[str]) -> list[list[str]]:
+    """The texts in what is kept at once: a kill loses one group at most."""
+    return [texts] if texts else []
+
+  def begin(self, wanted: Iterable[Wanted]) -> None:
+    """Told all that is coming; a paid service refuses here what costs too much.
+
+    Raises:
+      guard.Refusal: nothing was sent.
+    """
+    del wanted
+
+  def end(self) -> dict[str, float]:
+    """What was used, for the counts of a stage."""
+    return {}

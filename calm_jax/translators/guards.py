@@ -1,0 +1,189 @@
+"""What a translation must not change: numbers, units and option letters.
+
+A found change is a reason to look, not a proof: 3 may have become "trois".
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator, Mapping
+import pathlib
+import re
+from typing import Any
+import unicodedata
+
+from calm_jax import console, records
+from calm_jax.translators import translator
+
+# Digits in one piece, with points, commas or spaces between them.
+_NUMBER = re.compile(
+    r'(?<![\d.,])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?![\d])(?:[.,]\d+)?'
+    r'|\d+(?:[.,]\d+)*'
+)
+_THOUSANDS = re.compile(r'[1-9]\d{0,2}(?:[.,]\d{3})+')
+
+# How a unit is written in the seven languages, by what it is.
+_UNITS = {  # \u00a0 is a space inside a name
+    '%': '% percent per\u00a0cent prozent pour\u00a0cent per\u00a0cento',
+    'g': 'g gram grams gramme grammes grammi gramm 克 グラム',
+    'kg': 'kg kilogram kilograms kilogrammes kilogramm 千克 公斤 キログラム',
+    'mg': 'mg milligram milligrams milligrammes milligramm 毫克 ミリグラム',
+    'µg': 'µg ug mcg microgram micrograms microgrammes 微克 マイクログラム',
+    'ng': 'ng 纳克 ナノグラム',
+    'pg': 'pg 皮克',
+    'l': 'l liter liters litre litres litri 升 リットル',
+    'dl': 'dl 分升 デシリットル',
+    'ml': 'ml milliliter milliliters millilitres 毫升 ミリリットル',
+    'µl': 'µl 微升',
+    'fl': 'fl 飞升',
+    'mol': 'mol 摩尔',
+    'mmol': 'mmol 毫摩尔',
+    'µmol': 'µmol 微摩尔',
+    'meq': 'meq 毫当量',
+    'iu': 'iu ui ie 国际单位',
+    'mmhg': 'mmhg mm\u00a0hg 毫米汞柱',
+    'kpa': 'kpa 千帕',
+    'm': 'm meter meters metre metres mètres metri 米 メートル',
+    'cm': 'cm centimeter centimeters centimetres 厘米 公分 センチメートル',
+    'mm': 'mm millimeter millimeters millimetres 毫米 ミリメートル',
+    'km': 'km kilometer kilometers kilometres 公里 千米 キロメートル',
+    '°c': '°c 摄氏度',
+    '°f': '°f 华氏度',
+}
+_UNIT_OF = {
+    unicodedata.normalize('NFKC', name): unit
+    for unit, names in _UNITS.items()
+    for name in names.split(' ')
+}
+_ATOM = '|'.join(sorted(map(re.escape, _UNIT_OF), key=len, reverse=True))
+# After a number; whole words only, where letters could go on.
+_UNIT = re.compile(
+    rf'\d\s?((?:{_ATOM})(?:\s?/\s?(?:{_ATOM}))*)(?![a-zà-ÿ])', re.IGNORECASE
+)
+
+# Capitals that stand alone. A is a word in many languages, E in Italian and
+# Spanish: these two count only where something marks them as a letter.
+_LETTER = re.compile(r"(?<![\w°'’])([A-E])(?![A-Za-z0-9_'’])", re.ASCII)
+_MARKED = re.compile(r'\s*(?:[).:,;!?\]"”»*]|$|[\u3000-\u9fff])')
+_NAMED = re.compile(
+    r'(?:options?|choices?|answer|letter|choix|lettre|réponse|opzione|risposta'
+    r'|lettera|antwort|buchstabe|opción|respuesta|letra|选项|答案|答え|選択肢)'
+    r'[\s:(*]*$|[(\["“«]$',
+    re.IGNORECASE,
+)
+
+
+def changed_facts(source_text: str, translated: str) -> list[str]:
+  """Numbers, units and option letters that only one of two texts has."""
+  one, two = _plain(source_text), _plain(translated)
+  lost, new = _unmatched(_numbers(one), _numbers(two))
+  changes = [f'number {n} is lost' for n in lost]
+  changes += [f'number {n} is new' for n in new]
+  for what, read in (('unit', _units), ('letter', _letters)):
+    had, has = collections.Counter(read(one)), collections.Counter(read(two))
+    changes += [f'{what} {x} is lost' for x in sorted((had - has).elements())]
+    changes += [f'{what} {x} is new' for x in sorted((has - had).elements())]
+  return changes
+
+
+def write(
+    folder: pathlib.Path,
+    done: Mapping[translator.Wanted, str | None],
+    questions: Mapping[translator.Wanted, Iterable[str]],
+) -> dict[str, int]:
+  """Writes changed_facts.jsonl, if there are any, and counts them."""
+  path = folder / 'changed_facts.jsonl'
+  path.unlink(missing_ok=True)
+  rows = flagged(done, questions)
+  if not rows:
+    return {}
+  records.write_jsonl(path, rows)
+  console.say(
+      f'  {len(rows)} translations changed a number, a unit or an option'
+      f' letter: see {path}'
+  )
+  return {'changed_facts': len(rows)}
+
+
+def flagged(
+    done: Mapping[translator.Wanted, str | None],
+    questions: Mapping[translator.Wanted, Iterable[str]],
+) -> list[dict[str, Any]]:
+  """A row for each translation that changed a fact, for a person to read.
+
+  `questions` are the ids of those that a text belongs to.
+  """
+  rows = []
+  for wanted, translated in done.items():
+    text, source, target = wanted
+    changes = changed_facts(text, translated) if translated else []
+    if changes:
+      rows.append(
+          {
+              'question_ids': sorted(set(questions.get(wanted, ()))),
+              'source': source,
+              'target': target,
+              'changes': changes,
+              'text': text,
+              'translation': translated,
+          }
+      )
+  return rows
+
+
+def _plain(text: str) -> str:
+  """Full-width forms as ASCII; µ of both kinds as one."""
+  return unicodedata.normalize('NFKC', text)
+
+
+def _numbers(text: str) -> list[str]:
+  return [match[0] for match in _NUMBER.finditer(text)]
+
+
+def _values(number: str) -> frozenset[str]:
+  """What a number may mean: 1.500 is 1500 in German, and 1.5 in English."""
+  number = re.sub(r'\s', '', number)
+  readings = set()
+  if _THOUSANDS.fullmatch(number):
+    readings.add(re.sub('[.,]', '', number))
+  whole, *parts = re.split('[.,]', number)
+  if len(parts) <= 1:
+    readings.add('.'.join([whole, *parts]))
+  else:
+    marks = re.sub(r'\d', '', number)
+    if len(set(marks[:-1])) == 1 and marks[-1] != marks[0]:
+      readings.add(''.join([whole, *parts[:-1]]) + '.' + parts[-1])
+  return frozenset(_shortest(r) for r in readings) or frozenset({number})
+
+
+def _shortest(number: str) -> str:
+  """Without zeros that say nothing: 007 is 7, and 1.50 is 1.5."""
+  whole, _, part = number.partition('.')
+  whole, part = whole.lstrip('0') or '0', part.rstrip('0')
+  return f'{whole}.{part}' if part else whole
+
+
+def _unmatched(one: list[str], two: list[str]) -> tuple[list[str], list[str]]:
+  """What is left of both when numbers that may mean the same are paired."""
+  lost, left = [], list(two)
+  # Those that can mean only one thing choose first.
+  for number in sorted(one, key=lambda n: len(_values(n))):
+    same = [n for n in left if _values(n) & _values(number)]
+    if same:
+      left.remove(min(same, key=lambda n: len(_values(n))))
+    else:
+      lost.append(number)
+  return lost, left
+
+
+def _units(text: str) -> Iterator[str]:
+  for match in _UNIT.finditer(text):
+    parts = re.split(r'\s?/\s?', match[1].casefold())
+    yield '/'.join(_UNIT_OF[part] for part in parts)
+
+
+def _letters(text: str) -> Iterator[str]:
+  for match in _LETTER.finditer(text):
+    letter, before, after = match[1], text[: match.start()], text[match.end() :]
+    if letter not in 'AE' or _MARKED.match(after) or _NAMED.search(before):
+      yield letter

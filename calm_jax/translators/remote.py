@@ -1,0 +1,167 @@
+"""What any paid service needs: groups, patience with limits, a budget.
+
+A request is tried a few times, then its texts are counted failures. When
+several fail in a row nothing more is sent in this run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+import html
+import random
+import re
+import time
+
+from calm_jax import console
+from calm_jax.translators import budget, translator
+
+# texts, source and target language -> as many translations
+Send = Callable[[list[str], str, str], list[str]]
+Sleep = Callable[[float], None]
+
+_TRIES = 6  # of one request
+_BILLED_TRIES = 3  # of one whose failures may cost money
+_LONGEST_WAIT = 60.0  # seconds between two tries
+_GIVE_UP = 4  # failed requests in a row
+_ENTITY = re.compile(r'&(#\d+|#[xX][0-9a-fA-F]+|\w+);')
+
+
+class Busy(Exception):
+  """No good answer this time; `after` is when to ask again, in seconds.
+
+  `billed` where the service may have done, and will charge for, the work.
+  """
+
+  def __init__(self, why: str, *, after: float = 0.0, billed: bool = False):
+    super().__init__(why)
+    self.after, self.billed = after, billed
+
+
+class Rejected(Exception):
+  """The service will never take this request; a smaller one, perhaps."""
+
+
+class Remote(translator.Translator):
+
+  def __init__(
+      self,
+      send: Send,
+      ledger: budget.Budget,
+      *,
+      version: str,
+      languages: Collection[str],
+      sleep: Sleep = time.sleep,
+      group_texts: int = 100,
+      group_characters: int = 5_000,
+      text_characters: int = 30_000,
+  ):
+    self._send, self._ledger, self._sleep = send, ledger, sleep
+    self._version, self._languages = version, languages
+    self._group_texts = group_texts
+    self._group_characters = group_characters
+    self._text_characters = text_characters
+    self._failed_in_a_row = 0
+
+  @property
+  def version(self) -> str:
+    return self._version
+
+  def supports(self, source: str, target: str) -> bool:
+    return source != target and {source, target} <= set(self._languages)
+
+  def groups(self, texts: list[str]) -> list[list[str]]:
+    groups: list[list[str]] = []
+    size = 0
+    for text in texts:
+      size += len(text)
+      full = groups and len(groups[-1]) == self._group_texts
+      if not groups or full or size > self._group_characters:
+        groups.append([])
+        size = len(text)
+      groups[-1].append(text)
+    return groups
+
+  def begin(self, wanted: Iterable[translator.Wanted]) -> None:
+    sizes = [len(text) for text, _, _ in wanted if self._sendable(text)]
+    self._ledger.estimate(len(sizes), sum(sizes))
+
+  def end(self) -> dict[str, float]:
+    return self._ledger.close()
+
+  def translate(
+      self, texts: list[str], source: str, target: str
+  ) -> list[str | None]:
+    unique = dict.fromkeys(text for text in texts if self._sendable(text))
+    done: dict[str, str | None] = {}
+    for group in self.groups(list(unique)):
+      results = self._group(group, source, target)
+      done |= dict(zip(group, results, strict=True))
+    return [done.get(text) for text in texts]
+
+  def _sendable(self, text: str) -> bool:
+    return bool(text.strip()) and len(text) <= self._text_characters
+
+  def _group(
+      self, texts: list[str], source: str, target: str
+  ) -> list[str | None]:
+    if self._failed_in_a_row >= _GIVE_UP:
+      return [None] * len(texts)
+    try:
+      done = self._patiently(texts, source, target)
+    except Rejected as e:
+      # One bad text must not take the others with it.
+      if half := len(texts) // 2:
+        parts = texts[:half], texts[half:]
+        return [t for p in parts for t in self._group(p, source, target)]
+      return self._lost(texts, str(e))
+    except Busy as e:
+      return self._lost(texts, str(e))
+    self._failed_in_a_row = 0
+    return [_tidy(a, b) for a, b in zip(texts, done, strict=True)]
+
+  def _patiently(self, texts: list[str], source: str, target: str) -> list[str]:
+    """The answer to one request, tried again where that may help."""
+    characters = sum(len(text) for text in texts)
+    billed = 0
+    for attempt in range(1, _TRIES + 1):
+      self._ledger.charge(characters)
+      try:
+        return self._answer(texts, source, target)
+      except Rejected:
+        self._ledger.refund(characters)
+        raise
+      except Busy as e:
+        billed += e.billed
+        if not e.billed:
+          self._ledger.refund(characters)
+        if attempt == _TRIES or billed == _BILLED_TRIES:
+          raise
+        # Jitter, so that many clients do not come back at the same moment.
+        wait = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+        self._sleep(min(max(wait, e.after), _LONGEST_WAIT))
+    raise AssertionError('the last try returns or raises')
+
+  def _answer(self, texts: list[str], source: str, target: str) -> list[str]:
+    done = self._send(texts, source, target)
+    if len(done) != len(texts):
+      why = f'{len(done)} translations of {len(texts)} texts'
+      raise Busy(why, billed=True)
+    return done
+
+  def _lost(self, texts: list[str], why: str) -> list[str | None]:
+    self._failed_in_a_row += 1
+    line = ' '.join(why.split())[:300]
+    console.say(f'  {len(texts)} texts were not translated: {line}')
+    if self._failed_in_a_row == _GIVE_UP:
+      console.say(
+          f'  {_GIVE_UP} requests in a row failed: nothing more is sent in this'
+          ' run; what is left counts as failed'
+      )
+    return [None] * len(texts)
+
+
+def _tidy(text: str, translated: str) -> str | None:
+  """Undoes HTML escapes that are not the text's own; None if it is empty."""
+  if not _ENTITY.search(text):
+    translated = html.unescape(translated)
+  return translated.strip() or None
