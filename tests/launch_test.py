@@ -411,7 +411,7 @@ TOOLS = {
 }
 VM_PYTHON = """
 trap 'echo stopped; exit 143' TERM
-echo "$JAX_PLATFORMS" "$@"
+printf '%s|' "$JAX_PLATFORMS" "$@"
 touch "$HOME/started"
 sleep 60 &
 wait
@@ -448,7 +448,7 @@ def test_a_tpu_slice_is_set_up(tpu, stubs):
 def test_a_tpu_slice_runs_on_all_vms_until_it_is_stopped(tpu, stubs):
   homes = [stubs / f'vm{index}' for index in range(2)]
   try:
-    done = launch('tpu_vm.sh', 'run', '--workdir=/a b', env=tpu)
+    done = launch('tpu_vm.sh', 'run', '--workdir=/a b', '--x=$y', env=tpu)
     assert done.returncode == 0, done.stderr
     wait_for(*(home / 'started' for home in homes))
     again = launch('tpu_vm.sh', 'run', '--workdir=/a b', env=tpu)
@@ -456,14 +456,14 @@ def test_a_tpu_slice_runs_on_all_vms_until_it_is_stopped(tpu, stubs):
     assert 'a run is going on' in again.stderr
   finally:
     launch('tpu_vm.sh', 'stop', env=tpu)
-  expected = 'tpu,cpu -m calm_jax.main --workdir=/a b --coordinator=auto\n'
+  told = 'tpu,cpu|-m|calm_jax.main|--workdir=/a b|--x=$y|--coordinator=auto|'
   deadline = time.monotonic() + 20
   for home in homes:
     log = home / 'calm_jax.log'
     while 'stopped' not in log.read_text():
       assert time.monotonic() < deadline
       time.sleep(0.02)
-    assert log.read_text() == expected + 'stopped\n'
+    assert log.read_text() == told + 'stopped\n'
 
 
 @pytest.mark.parametrize(
