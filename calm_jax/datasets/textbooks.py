@@ -22,12 +22,12 @@ WORDS = 100
 # Two Chinese characters say about as much as one English word.
 _WORDS_PER_CHARACTER = 0.5
 # A paragraph's end closes a passage that is at least so full.
-_FULL_ENOUGH = 0.5
+_FULL_ENOUGH = 0.25
 
-_CHARACTER = re.compile(
-    r'[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]'
-)
-_WORD = re.compile(rf'{_CHARACTER.pattern}|\S[^\s\u3040-\u9fff\uf900-\ufaff]*')
+# Chinese and Japanese characters, with their punctuation.
+_WIDE = r'\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef'
+_CHARACTER = re.compile(f'[{_WIDE}]')
+_WORD = re.compile(rf'[{_WIDE}]|\w[^\s{_WIDE}]*')
 # Where a sentence ends, with the space after it. Initials and abbreviations
 # end none; full-width marks need no space.
 _END = re.compile(
@@ -125,8 +125,9 @@ def _parts(
 
 def _size(text: str) -> float:
   """A text's length in words."""
-  rest, characters = _CHARACTER.subn(' ', text)
-  return characters * _WORDS_PER_CHARACTER + len(rest.split())
+  characters = len(_CHARACTER.findall(text))
+  rest = len(_WORD.findall(text)) - characters
+  return characters * _WORDS_PER_CHARACTER + rest
 
 
 def _books(folders: Sequence[str], path: pathlib.Path) -> Texts:

@@ -173,3 +173,32 @@ def test_paper_prompts_are_the_authors(real_data, lang):
     asked = question(lang, stem=stem, options=options)
     expected = f'{row["instruction"]}\n{row["input"]}'
     assert render(asked, style='paper') == expected
+
+
+PASSAGES = [
+    records.Passage('a@0', 'a', 'First\n one.'),
+    records.Passage('b@7', 'b', 'Second: one?'),
+]
+
+
+@pytest.mark.parametrize('lang', languages.LANGUAGES)
+@pytest.mark.parametrize('shots', [0, 2])
+def test_passages_stand_before_the_question(lang, shots):
+  plain = render(question(lang), shots=shots)
+  text = prompts.render(
+      question(lang), style='default', shots=shots, passages=PASSAGES
+  )
+  *before, asked = plain.split('\n\n')
+  block = f'{languages.get(lang).wording.passages}\n[1] First one.\n'
+  parts = [*before, f'{block}[2] Second: one?', asked]
+  assert text.split('\n\n') == parts
+
+
+def test_passages_in_the_authors_prompt():
+  plain = render(question(), style='paper')
+  text = prompts.render(
+      question(), style='paper', shots=0, passages=PASSAGES[:1]
+  )
+  head, _, tail = plain.partition('Which one?')
+  block = f'{languages.get("en").wording.passages}\n[1] First one.\n'
+  assert text == f'{head}{block}Which one?{tail}'
