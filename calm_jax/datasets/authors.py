@@ -1,10 +1,11 @@
 """Reads the files that CALM's authors released, as questions.
 
 MEDQA tests: all_test_native_en.json and others, row i the same question in
-each, options inside the text as '(A) ...', the answer as '(B) ...'. X-CSQA
-samples: x_csqa_{lang}_{split}_sampled.json, options as 'A. ...', the answer a
-letter. Both name Chinese cn. Translations were made by machine, the answer
-apart from the options, so a letter counts and a text may only contradict it.
+each, options inside the text as '(A) ...', the answer as '(B) ...'. X-CSQA:
+x_csqa_{lang}_{split}_sampled.json or x_csqa_{lang}_{split}.json, options as
+'A. ...', the answer a letter. Both name Chinese cn. Translations were made by
+machine, the answer apart from the options, so a letter counts and a text may
+only contradict it. The files may lie in one folder or as in the repository.
 
 Reasons for which a row is left out, beside those of alignment:
 
@@ -29,11 +30,12 @@ from calm_jax.datasets import alignment, rows
 _MEDQA_OPTIONS = re.compile(
     r'(.*)' + ''.join(rf'[(（]\s*{k}\s*[)）](.*?)' for k in 'ABCD'), re.DOTALL
 )
-# Some are followed by the words that ask for an answer, in two languages.
+# Some begin with the word for a question and end in the one for an answer,
+# even in two languages.
 _XCSQA_OPTIONS = re.compile(
-    r'(?:(?:Frage|Domanda|質問):)?(.*?)'
+    r'(?:(?:Question|问题|Frage|Domanda|質問)\s*[:：])?(.*?)'
     + ''.join(rf'\n\s*{k}[.．](.*?)' for k in 'ABCDE')
-    + r'(?:\s*\n(?:Answer|Antwort|Risposta|答え):)*\s*',
+    + r'(?:\s*\n(?:Answer|Réponse|答案|Antwort|Risposta|答え)\s*[:：])*\s*',
     re.DOTALL,
 )
 _MEDQA_GOLD = re.compile(r'\s*[(（]\s*([A-Za-z])\s*[)）](.*)', re.DOTALL)
@@ -65,7 +67,7 @@ class Release:
 
   name: str
   native: str | None
-  files: Mapping[str, str]  # by language; {split} is filled in
+  files: Mapping[str, tuple[str, ...]]  # by language: one of them
   splits: tuple[str, ...]  # () for any
   options: re.Pattern[str]
   gold: re.Pattern[str]
@@ -101,15 +103,23 @@ def _read(
   return [q for q in kept if q.lang in wanted], dropped
 
 
+def _places(folder: str, *files: str) -> tuple[str, ...]:
+  """Where files may be: in data.path itself or in the repository there."""
+  return tuple(place for f in files for place in (f, f'data/{folder}/{f}'))
+
+
 read_us = functools.partial(
     _read,
     Release(
         name='medqa_authors_us',
         native='en',
         files={
-            'en': 'all_test_native_en.json',
-            'zh': 'all_test_en2cn.json',
-            'fr': 'all_test_en2fr.json',
+            lang: _places('medqa/test/test_sft_en_q_1000', file)
+            for lang, file in (
+                ('en', 'all_test_native_en.json'),
+                ('zh', 'all_test_en2cn.json'),
+                ('fr', 'all_test_en2fr.json'),
+            )
         },
         splits=('test',),
         options=_MEDQA_OPTIONS,
@@ -122,9 +132,12 @@ read_mainland = functools.partial(
         name='medqa_authors_mainland',
         native='zh',
         files={
-            'zh': 'testset_native_cn.json',
-            'en': 'testset_cn2en.json',
-            'fr': 'all_test_cn2fr.json',
+            lang: _places('medqa/test/test_sft_cn_q_1000', file)
+            for lang, file in (
+                ('zh', 'testset_native_cn.json'),
+                ('en', 'testset_cn2en.json'),
+                ('fr', 'all_test_cn2fr.json'),
+            )
         },
         splits=('test',),
         options=_MEDQA_OPTIONS,
@@ -137,7 +150,12 @@ read_xcsqa = functools.partial(
         name='xcsqa_authors',
         native=None,
         files={
-            lang: f'x_csqa_{code}_{{split}}_sampled.json'
+            lang: (
+                *_places(
+                    'xcsqa/samples', f'x_csqa_{code}_{{split}}_sampled.json'
+                ),
+                *_places('xcsqa/test', f'x_csqa_{code}_{{split}}.json'),
+            )
             for lang, code in (
                 ('en', 'en'),
                 ('zh', 'cn'),
@@ -162,14 +180,15 @@ def _find(
         f'{release.name} has no split {split!r}, only '
         f'{", ".join(release.splits)}: change data.train_split, data.test_split'
     )
-  file = path / release.files[lang].format(split=split)
-  if not file.is_file():
-    found = ', '.join(sorted(f.name for f in path.glob('*.json')))
-    raise FileNotFoundError(
-        f'{file} is not there; {path} has {found or "no .json file"}. Change '
-        'data.path, languages or the split'
-    )
-  return file
+  places = [name.format(split=split) for name in release.files[lang]]
+  for place in places:
+    if (path / place).is_file():
+      return path / place
+  found = ', '.join(sorted(f.name for f in path.glob('*.json')))
+  raise FileNotFoundError(
+      f'{path} has no {" and no ".join(places)}; it has '
+      f'{found or "no .json file"}. Change data.path, languages or the split'
+  )
 
 
 def _load(file: pathlib.Path) -> list[Row]:

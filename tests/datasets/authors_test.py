@@ -155,7 +155,7 @@ def test_what_is_missing_is_named(tmp_path):
   write_medqa(tmp_path, en=[medqa()])
   with pytest.raises(
       FileNotFoundError,
-      match=r'en2fr\.json is not there; .* has all_test_native_en\.json',
+      match=r'has no all_test_en2fr\.json .*; it has all_test_native_en\.json',
   ):
     read(tmp_path, 'en', 'fr')
   with pytest.raises(ValueError, match="no split 'train', only test"):
@@ -186,21 +186,47 @@ def xcsqa_row(before='', after='', gold='C'):
     ('lang', 'code', 'before', 'after'),
     [
         ('en', 'en', '', ''),
-        ('zh', 'cn', '', ''),
+        ('en', 'en', 'Question: ', '\nAnswer:'),
+        ('zh', 'cn', '问题:', '\n\n答案:'),
+        ('fr', 'fr', 'Question : ', '\nRéponse :'),
         ('de', 'de', 'Frage: ', '\nAnswer:\nAntwort:'),
         ('it', 'it', 'Domanda: ', '\nAnswer:\nRisposta:'),
         ('ja', 'ja', '質問: ', '\n答え:'),
     ],
 )
-def test_samples_as_questions(tmp_path, lang, code, before, after):
-  write(tmp_path / XCSQA.format(code), [xcsqa_row(before, after)])
-  (question,), dropped = read(
-      tmp_path, lang, name='xcsqa_authors', split='train'
-  )
+@pytest.mark.parametrize(
+    ('split', 'file'),
+    [
+        ('train', 'x_csqa_{}_train_sampled.json'),
+        ('train_mistral', 'x_csqa_{}_train_mistral_sampled.json'),
+        ('train', 'data/xcsqa/samples/x_csqa_{}_train_sampled.json'),
+        ('test', 'x_csqa_{}_test.json'),
+        ('test', 'data/xcsqa/test/x_csqa_{}_test.json'),
+    ],
+)
+def test_x_csqa(tmp_path, lang, code, before, after, split, file):
+  path = tmp_path / file.format(code)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write(path, [xcsqa_row(before, after)])
+  (question,), dropped = read(tmp_path, lang, name='xcsqa_authors', split=split)
   assert dropped == {}
   assert (question.stem, question.gold, question.lang) == ('Which?', 'C', lang)
   assert [o.text for o in question.options] == [f'{k} text' for k in 'ABCDE']
-  assert question.translated_from is None
+  assert (question.split, question.translated_from) == (split, None)
+
+
+def test_the_folders_of_the_repository(tmp_path):
+  us = tmp_path / 'data/medqa/test/test_sft_en_q_1000'
+  mainland = tmp_path / 'data/medqa/test/test_sft_cn_q_1000'
+  us.mkdir(parents=True)
+  mainland.mkdir(parents=True)
+  write(us / 'all_test_en2fr.json', [medqa('fr')])
+  write(us / 'all_test_native_en.json', [medqa('en')])
+  write(mainland / 'testset_native_cn.json', [medqa('zh')])
+  questions, _ = read(tmp_path, 'en', 'fr')
+  assert [q.stem for q in questions] == ['en', 'fr']
+  (question,), _ = read(tmp_path, 'zh', name='medqa_authors_mainland')
+  assert question.stem == 'zh'
 
 
 def test_samples_need_no_label(tmp_path):
