@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
+import math
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
+from calm_jax import console
 from calm_jax.lm import (
     batches,
     checkpoint,
@@ -70,10 +72,15 @@ def run(
 
   On SIGTERM or Ctrl-C the current step ends, a checkpoint is saved, and the
   signal takes its course.
+
+  Raises:
+    FloatingPointError: the loss or its gradient is no longer a number.
   """
   start = int(state.step)
   advance(start, '')
   choices = _train_shapes(job.plan, job.train.rows)
+  lengths = ', '.join(str(shape.length) for shape in choices)
+  console.say(f'  {job.plan.steps} steps, rows padded to {lengths} tokens')
   with _deferred_signals() as caught:
     for done in range(start + 1, job.plan.steps + 1):
       state, metrics = _step(job, state, done, choices)
@@ -119,6 +126,12 @@ def _step(
   placed = sharding.place_batch(job.mesh, batch, axis=1)
   state, means = job.step(state, job.params, placed)
   metrics = training.merge_means([jax.device_get(means)])
+  for name in ('loss', 'grad_norm'):
+    if not math.isfinite(metrics[name]):
+      raise FloatingPointError(
+          f'step {done}: {name} is {metrics[name]}, so training stops; the'
+          ' checkpoints are of before. Try a lower learning rate'
+      )
   seconds = time.monotonic() - start
   return state, metrics | {
       'learning_rate': float(job.schedule(done - 1)),

@@ -30,13 +30,17 @@ class Recorder:
     self.advanced.append((count, note))
 
 
+def _next(state, mean):
+  return state._replace(step=state.step + 1), {'loss': mean, 'grad_norm': mean}
+
+
 def _job(*, step=None, val=3, eval_every=4, epochs=3):
   shapes = []
 
   def train(state, params, batch):
     shapes.append(batch.tokens_BT.shape)
     mean = training.Mean(np.float32(batch.weight_B.sum()), np.float32(2))
-    return state._replace(step=state.step + 1), {'loss': mean}
+    return _next(state, mean)
 
   def evaluate(lora, params, batch):
     weight = np.float32(batch.weight_B.sum())
@@ -124,11 +128,29 @@ def test_long_runs_get_more_shapes_but_few():
   assert 1 < len(set(shapes)) <= 4
 
 
+def test_a_loss_that_is_no_number_ends_the_run():
+  def step(state, params, batch):
+    value = np.float32(np.nan if state.step == 4 else 1)
+    return _next(state, training.Mean(value, np.float32(1)))
+
+  _, job = _job(step=step)
+  notes = Recorder()
+  with pytest.raises(FloatingPointError, match='step 5: loss is nan'):
+    loop.run(
+        job,
+        training.TrainState(0, {}, ()),
+        journal=notes,
+        checkpoints=notes,
+        advance=notes.advance,
+    )
+  assert notes.saved == {4: 3.0}
+
+
 def test_a_signal_ends_the_run_after_its_step():
   def step(state, params, batch):
     signal.raise_signal(signal.SIGTERM)
     mean = training.Mean(np.float32(1), np.float32(1))
-    return state._replace(step=state.step + 1), {'loss': mean}
+    return _next(state, mean)
 
   _, job = _job(step=step)
   notes, raised = Recorder(), []
@@ -150,7 +172,7 @@ def test_an_ignored_signal_stays_ignored():
   def step(state, params, batch):
     signal.raise_signal(signal.SIGINT)
     mean = training.Mean(np.float32(1), np.float32(1))
-    return state._replace(step=state.step + 1), {'loss': mean}
+    return _next(state, mean)
 
   before = signal.signal(signal.SIGINT, signal.SIG_IGN)
   try:
