@@ -37,8 +37,8 @@ def _model(cfg: ConfigDict) -> dict[str, str]:
     raise guard.Refusal(f'config.model = {cfg.model!r}: {e}') from e
 
 
-# Their questions are there in every language that is asked for.
-_PARALLEL = ('demo', 'xcsqa', 'xcsqa_authors')
+# Readers that keep no question which lacks a language that is asked for.
+_PARALLEL = ('demo', 'xcsqa')
 
 
 def _translator(cfg: ConfigDict) -> dict[str, str]:

@@ -73,12 +73,16 @@ def test_rebuilt_sides_have_one_form_in_the_language_of_the_prompt():
 
 def test_only_foreign_chosen_texts_are_translated_and_only_once():
   twice = [*DRAFTS, preferences.Draft('fr', EN_GOOD, EN_BAD, 0.5)]
-  assert pair.wanted(twice, rebuild=True) == [('Dogs bark.', 'en', 'fr')]
-  assert pair.wanted(DRAFTS, rebuild=False) == [(EN_GOOD.text, 'en', 'fr')]
+  assert pair.wanted(twice, rebuild=True) == {
+      ('Dogs bark.', 'en', 'fr'): ['q', 'q']
+  }
+  assert list(pair.wanted(DRAFTS, rebuild=False)) == [
+      (EN_GOOD.text, 'en', 'fr')
+  ]
   bare = preferences.Draft(
       'fr', _sample('en', 0, 'y', 'Answer: B'), FR_BAD, 0.5
   )
-  assert pair.wanted([bare], rebuild=True) == []
+  assert pair.wanted([bare], rebuild=True) == {}
 
 
 def test_a_failed_translation_is_counted():

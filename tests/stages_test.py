@@ -16,7 +16,16 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'calm_jax'
 FLAT = settings.flatten(tiny.get_config())
 
 # Where a stage computes is free to change between two runs.
-FREE = {'mesh.data', 'mesh.fsdp', 'mesh.tensor', 'retrieve.index'}
+FREE = {
+    'mesh.data',
+    'mesh.fsdp',
+    'mesh.tensor',
+    'retrieve.index',
+    # What a translation costs, and who pays.
+    'translate.max_cost',
+    'translate.price',
+    'translate.project',
+}
 
 
 class _Chains(ast.NodeVisitor):
@@ -69,18 +78,24 @@ def changed(value):
 def fingerprint(stage, folder, backend, field=None):
   c = tiny.get_config()
   c.model = 'org/name'
+  c.data.name = 'medqa_us'  # not parallel: its questions are translated
   c.data.path = c.translate.path = str(folder)
   c.translate.backend = backend
+  c.translate.project = 'project'
   c.retrieve.backend, c.retrieve.encoder = 'lancedb', 'onnx'
   c.retrieve.corpus = c.retrieve.model = str(folder)
   if field is not None:
     value = changed(settings.flatten(c)[field])
+    if field == 'translate.backend':
+      value = 'none' if backend != 'none' else 'google'
     c.update_from_flattened_dict({field: value})
   plans = ledger.plan(c, folder / 'run', pipeline.STAGES)
   return {p.stage.name: p.fingerprint for p in plans}[stage.name]
 
 
-@pytest.mark.parametrize('backend', ['none', 'model', 'files'])
+@pytest.mark.parametrize(
+    'backend', ['none', 'model', 'files', 'google', 'nllb']
+)
 @pytest.mark.parametrize('stage', pipeline.STAGES, ids=lambda s: s.name)
 def test_what_a_stage_reads_is_in_its_fingerprint(stage, backend, tmp_path):
   path = PACKAGE / f'{stage.name}.py'
@@ -89,18 +104,30 @@ def test_what_a_stage_reads_is_in_its_fingerprint(stage, backend, tmp_path):
   read = fields_read(path) - FREE
   if 'translators.build(cfg' in path.read_text('utf-8'):
     read.add('translate.backend')
-    if backend == 'model':
-      read |= fields_read(PACKAGE / 'translators' / '__init__.py')
-      read.discard('translate.path')
-    if backend == 'files':
-      read.add('translate.path')
+    read |= fields_read(PACKAGE / 'translators' / f'{backend}.py') - FREE
   for name in ('data', 'datax'):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'en-fr.jsonl').write_text(name)
+    (tmp_path / name / 'model.bin').write_text(name)
   folder = tmp_path / 'data'
   now = fingerprint(stage, folder, backend)
   hidden = [f for f in read if fingerprint(stage, folder, backend, f) == now]
   assert not hidden, f'{stage.name} reads {sorted(hidden)}: add them to its row'
+
+
+@pytest.mark.parametrize('parallel', [True, False])
+def test_samples_depend_on_the_translator_where_questions_are(parallel):
+  prints = []
+  for backend in ('none', 'google'):
+    c = tiny.get_config()
+    c.model, c.translate.backend = 'org/name', backend
+    c.data.name = 'xcsqa' if parallel else 'medqa_us'
+    plans = ledger.plan(c, pathlib.Path('none'), pipeline.STAGES)
+    prints.append({p.stage.name: p.fingerprint for p in plans})
+  same = {name for name in prints[0] if prints[0][name] == prints[1][name]}
+  always = {'read'}
+  kept = {'translate', 'retrieve', 'sample', 'vote'} if parallel else set()
+  assert same == always | kept
 
 
 def test_the_reader_of_settings_sees_them():

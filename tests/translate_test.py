@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ml_collections import ConfigDict
 
 from calm_jax import records, translate, translators
@@ -106,3 +108,39 @@ def test_run_writes_both_splits(tmp_path):
   path = tmp_path / 'translate' / 'test.jsonl'
   rows = list(records.read_jsonl(path, records.Question))
   assert [(q.id, q.lang) for q in rows] == [('c', 'en'), ('c', 'fr')]
+
+
+class _Paid(_Fake):
+  """Says what it was told, and changes numbers."""
+
+  def __init__(self):
+    self.told = []
+
+  def begin(self, wanted):
+    self.told.append(list(wanted))
+
+  def translate(self, texts, source, target):
+    return [text.replace('1.5', '15') for text in texts]
+
+  def end(self):
+    return {'usd_sent': 0.5}
+
+
+def test_both_splits_are_told_before_either_is_sent(tmp_path, monkeypatch):
+  for split, name in (('train', 'a'), ('test', 'b')):
+    records.write_jsonl(
+        tmp_path / 'read' / f'{split}.jsonl',
+        [_question(name, 'en', stem=f'Give {name} 1.5 mg')],
+    )
+  translator = _Paid()
+  monkeypatch.setattr(translators, 'build', lambda cfg, workdir: translator)
+  counts = translate.run(ConfigDict({'languages': ('en', 'fr')}), tmp_path)
+  (told,) = translator.told
+  texts = ['Give a 1.5 mg', 'one', 'two', 'Give b 1.5 mg']
+  assert told == [(text, 'en', 'fr') for text in texts]
+  assert counts['usd_sent'] == 0.5
+  assert counts['changed_facts'] == 2
+  path = tmp_path / 'translate' / 'changed_facts.jsonl'
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  assert [row['question_ids'] for row in rows] == [['a'], ['b']]
+  assert rows[0]['changes'] == ['number 1.5 is lost', 'number 15 is new']

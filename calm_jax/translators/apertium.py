@@ -34,7 +34,8 @@ _LANGUAGES = {
     'es': 'es',
 }
 _MOST_STEPS = 3
-_SECONDS = 600.0  # for one call of some hundred texts
+_BREAK = '\n\n'
+_SECONDS = 300.0  # for one call of some hundred texts
 
 Direction = tuple[str, str]
 Routes = dict[Direction, list[str]]  # the modes to pass through
@@ -116,30 +117,31 @@ class Apertium(translator.Translator):
     """One line out for each one in; '' for what it cannot do."""
     if not any(lines):
       return [''] * len(lines)
-    text = ''.join(line + '\n' for line in lines)
+    # Blank lines end a sentence, so that no line changes its neighbours (the
+    # program's own format of lines does not, and loses full stops).
     # -u: without marks at unknown words.
-    out = self._run(['-u', '-f', 'line', mode], text)
-    done = out.removesuffix('\n').split('\n')
+    try:
+      out = self._run(['-u', mode], _BREAK.join(lines))
+    except subprocess.TimeoutExpired:
+      return [''] * len(lines)
+    done = out.rstrip('\n').split(_BREAK)
     if len(done) == len(lines):
-      return [line.strip() for line in done]
+      return [_cased(a, b) for a, b in zip(lines, done, strict=True)]
     if len(lines) == 1:
       return ['']
     half = len(lines) // 2
     return self._pass(lines[:half], mode) + self._pass(lines[half:], mode)
 
   def _run(self, options: list[str], text: str) -> str:
-    try:
-      done = subprocess.run(
-          [*self._command, *options],
-          input=text,
-          capture_output=True,
-          text=True,
-          encoding='utf-8',
-          timeout=_SECONDS,
-          check=False,
-      )
-    except subprocess.TimeoutExpired:
-      return ''
+    done = subprocess.run(
+        [*self._command, *options],
+        input=text,
+        capture_output=True,
+        text=True,
+        encoding='utf-8',
+        timeout=_SECONDS,
+        check=False,
+    )
     return '' if done.returncode else done.stdout
 
 
@@ -148,6 +150,12 @@ def _plain(text: str) -> str:
   return '\n'.join(
       ' '.join(line.replace('\0', ' ').split()) for line in text.splitlines()
   )
+
+
+def _cased(line: str, done: str) -> str:
+  """A small first letter where the source has one: no option is a sentence."""
+  done = done.strip()
+  return done[:1].lower() + done[1:] if line[:1].islower() else done
 
 
 def _joined(row: list[str], done: Mapping[str, str]) -> str | None:

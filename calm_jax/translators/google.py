@@ -63,10 +63,11 @@ def depends(cfg: ConfigDict) -> dict[str, str]:
 
 def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
   """Asks for the credentials at once: later is after hours of sampling."""
-  c = cfg.translate
-  send = _connect(c.project, c.location)
+  send = _connect(cfg.translate.project, cfg.translate.location)
   ledger = budget.Budget(
-      folder / 'google_ledger.jsonl', price=c.price, max_cost=c.max_cost
+      folder / 'google_ledger.jsonl',
+      price=cfg.translate.price,
+      max_cost=cfg.translate.max_cost,
   )
   return remote.Remote(send, ledger, version=_version(cfg), languages=CODES)
 

@@ -1,4 +1,4 @@
-"""The three backends, and how texts are brought to them."""
+"""The backends that need nothing, and how texts are brought to them."""
 
 from __future__ import annotations
 
@@ -162,10 +162,10 @@ def test_build_gives_the_model_a_cache_and_loads_it_late(tmp_path, monkeypatch):
     assert translator.translate(['cat'], 'en', 'fr') == ['chat']
   shape = {'mesh': (-1, 1, 1), 'slot_count': 4, 'max_new_tokens': 9}
   assert calls == [settings | shape]
-  assert (tmp_path / 'translate' / 'cache' / 'model.jsonl').is_file()
+  assert (tmp_path / 'translations' / 'model.jsonl').is_file()
 
 
 def test_build_refuses_an_unknown_backend(tmp_path):
-  cfg = ConfigDict({'translate': {'backend': 'google', 'path': ''}})
-  with pytest.raises(ValueError, match="'google'; choose one of none, model"):
+  cfg = ConfigDict({'translate': {'backend': 'bing', 'path': ''}})
+  with pytest.raises(ValueError, match="'bing'; choose one of none, model"):
     translators.build(cfg, tmp_path)
