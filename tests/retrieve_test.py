@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calm_jax import datasets, records, retrieve, settings
+from calm_jax import datasets, pipeline, records, retrieve, settings
 from calm_jax.qa import prompts
 from calm_jax.retrieval import evidence
 from configs import tiny
@@ -150,3 +150,60 @@ def test_an_index_is_shared_between_runs(real, tmp_path, monkeypatch):
   counts = retrieve.run(cfg, tmp_path)
   assert counts['train_questions'] == 24
   assert not (tmp_path / 'retrieve' / 'index').exists()
+
+
+@pytest.mark.slow
+def test_what_is_sampled_and_trained_on_shows_the_same_passages(
+    tmp_path, tiny_model
+):
+  pytest.importorskip('lancedb', reason='needs the extra retrieval')
+  cfg = tiny.get_config()
+  cfg.model = str(tiny_model)
+  cfg.retrieve.backend, cfg.retrieve.mode = 'lancedb', 'text'
+  cfg.retrieve.top_k = cfg.retrieve.noise = 1
+  stages = ('read', 'translate', 'retrieve', 'sample', 'vote', 'pair')
+  asked = []
+  render = prompts.render
+
+  def listening(question, **options):
+    asked.append(render(question, **options))
+    return asked[-1]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(prompts, 'render', listening)
+    pipeline.run(cfg, tmp_path, stages[:4])
+    sampled = set(asked)
+  pipeline.run(cfg, tmp_path, stages)
+  pairs = records.read_all(tmp_path / 'pair', '[tv]*.jsonl', records.Pair)
+  shown = evidence.read(tmp_path, 'train')
+  assert pairs
+  assert {p.prompt for p in pairs} <= sampled
+  for pair in pairs:
+    passages = shown[pair.question_id, pair.lang]
+    assert passages
+    assert all(p.text in pair.prompt for p in passages)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({}, ''),
+        ({'format': 'pubmedqa'}, 'corpus is empty: name the file of pubmedqa'),
+        ({'corpus': 'no/such'}, "corpus = 'no/such' does not exist"),
+        ({'encoder': 'onnx'}, 'model is empty: onnx needs a folder'),
+        ({'model': 'a/b'}, "model = 'a/b' has no use"),
+        ({'encoder': 'onnx', 'model': 'a/b'}, ''),
+        ({'encoder': 'onnx', 'mode': 'text'}, ''),
+        ({'top_k': 0}, 'leaves nothing to show'),
+        ({'top_k': 0, 'noise': 1}, ''),
+    ],
+)
+def test_settings_that_cannot_be_are_told_when_they_are_used(changes, said):
+  def problems(backend):
+    cfg = config(backend=backend, **changes)
+    return [p for p in settings.problems(cfg) if 'retrieve' in p]
+
+  assert problems('none') == []
+  found = problems('lancedb')
+  assert len(found) == bool(said)
+  assert said in ''.join(found)

@@ -125,14 +125,14 @@ def _onnx(model: str, *, pooling: str, max_tokens: int) -> tuple[Embed, str]:
   session = runtime.InferenceSession(
       str(file), providers=runtime.get_available_providers()
   )
-  tokenizer = _tokenizer(folder, max_tokens)
+  tokenizer, pad_id = _tokenizer(folder, max_tokens)
 
   def embed(texts: Sequence[str]) -> np.ndarray:
     encodings = tokenizer.encode_batch(list(texts))
     return _by_length(
         [len(e) for e in encodings],
         lambda rows: _forward(
-            session, [encodings[i] for i in rows], tokenizer.padding, pooling
+            session, [encodings[i] for i in rows], pad_id, pooling
         ),
     )
 
@@ -152,12 +152,12 @@ def _by_length(
   return vectors
 
 
-def _forward(session, encodings, padding: dict, pooling: str) -> np.ndarray:
+def _forward(session, encodings, pad_id: int, pooling: str) -> np.ndarray:
   longest = max(len(e) for e in encodings)
   pad = lambda values, fill: values + [fill] * (longest - len(values))
   # The pad id matters beside the mask: some models count positions by it.
   columns = {
-      'input_ids': [pad(e.ids, padding['pad_id']) for e in encodings],
+      'input_ids': [pad(e.ids, pad_id) for e in encodings],
       'attention_mask': [pad(e.attention_mask, 0) for e in encodings],
       'token_type_ids': [pad(e.type_ids, 0) for e in encodings],
   }
@@ -173,25 +173,19 @@ def _forward(session, encodings, padding: dict, pooling: str) -> np.ndarray:
   return (states * mask).sum(1) / mask.sum(1)
 
 
-def _tokenizer(folder: pathlib.Path, max_tokens: int):
+def _tokenizer(folder: pathlib.Path, max_tokens: int) -> tuple[Any, int]:
+  """The tokenizer, which pads nothing by itself, and its padding's id."""
   import tokenizers
 
   tokenizer = tokenizers.Tokenizer.from_file(str(folder / 'tokenizer.json'))
   tokenizer.enable_truncation(max_tokens)
-  if tokenizer.padding is None:
-    names = ('<pad>', '[PAD]', '<|endoftext|>')
-    ids = [i for n in names if (i := tokenizer.token_to_id(n)) is not None]
-    tokenizer.enable_padding(pad_id=ids[0] if ids else 0)
-  padding = tokenizer.padding
-  # Padded here per batch of similar lengths, not to the longest of all.
-  tokenizer.no_padding()
-  return _Tokens(tokenizer.encode_batch, padding)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tokens:
-  encode_batch: Callable[[list[str]], list[Any]]
-  padding: dict[str, Any]
+  if tokenizer.padding is not None:
+    pad_id = tokenizer.padding['pad_id']
+    # Padded here per batch of similar lengths, not to the longest of all.
+    tokenizer.no_padding()
+    return tokenizer, pad_id
+  found = [tokenizer.token_to_id(name) for name in ('<pad>', '[PAD]')]
+  return tokenizer, next((i for i in found if i is not None), 0)
 
 
 def _folder(model: str) -> pathlib.Path:
