@@ -332,6 +332,7 @@ def _rotate(x_BTXH: jax.Array, context: Context) -> jax.Array:
 def _append(cache, k_BTKH, v_BTKH, positions_BT):
   k_BKHS, v_BKSH = cache
   rows_B1 = jnp.arange(k_BTKH.shape[0])[:, None]
+  k_BTKH, v_BTKH = k_BTKH.astype(k_BKHS.dtype), v_BTKH.astype(v_BKSH.dtype)
   return (
       k_BKHS.at[rows_B1, :, :, positions_BT].set(k_BTKH),
       v_BKSH.at[rows_B1, :, positions_BT].set(v_BTKH),
@@ -339,18 +340,28 @@ def _append(cache, k_BTKH, v_BTKH, positions_BT):
 
 
 def _attend(q_BTNH, k_BKHS, v_BKSH, mask_BTS) -> jax.Array:
-  """Attention over a cache, in its own layout: no transposed copy of it."""
+  """Attention over a cache as batched products of plain matrices.
+
+  X is T and G in one: with both of them in an einsum XLA's CPU compiler
+  transposes the cache, and takes 3.5 times as long.
+  """
   rows, steps, heads, head_dim = q_BTNH.shape
-  kv_heads = k_BKHS.shape[1]
-  q_BTKGH = q_BTNH.reshape(rows, steps, kv_heads, heads // kv_heads, head_dim)
-  logits_BKGTS = jnp.einsum(
-      'BTKGH,BKHS->BKGTS', q_BTKGH, k_BKHS, preferred_element_type=jnp.float32
+  kv_heads, length = v_BKSH.shape[1:3]
+  split = (rows, steps, kv_heads, heads // kv_heads, head_dim)
+  folded = (rows, kv_heads, steps * heads // kv_heads)
+  q_BKXH = jnp.swapaxes(q_BTNH.reshape(split), 1, 2).reshape(*folded, head_dim)
+  logits_BKXS = jnp.einsum(
+      'BKXH,BKHS->BKXS', q_BKXH, k_BKHS, preferred_element_type=jnp.float32
   )
-  logits_BKGTS = jnp.where(
-      mask_BTS[:, None, None],
-      logits_BKGTS * head_dim**-0.5,
+  logits_BKTGS = logits_BKXS.reshape(rows, kv_heads, steps, -1, length)
+  logits_BKTGS = jnp.where(
+      mask_BTS[:, None, :, None],
+      logits_BKTGS * head_dim**-0.5,
       jnp.finfo(jnp.float32).min,
   )
-  probs_BKGTS = jax.nn.softmax(logits_BKGTS, axis=-1).astype(v_BKSH.dtype)
-  out_BTKGH = _dot('BKGTS,BKSH->BTKGH', probs_BKGTS, v_BKSH)
-  return out_BTKGH.reshape(q_BTNH.shape)
+  probs_BKTGS = jax.nn.softmax(logits_BKTGS, axis=-1).astype(v_BKSH.dtype)
+  probs_BKXS = probs_BKTGS.reshape(*folded, length)
+  out_BKXH = _dot('BKXS,BKSH->BKXH', probs_BKXS, v_BKSH)
+  out_BKTGH = out_BKXH.reshape(rows, kv_heads, steps, -1, head_dim)
+  out_BTNH = jnp.swapaxes(out_BKTGH, 1, 2).reshape(q_BTNH.shape)
+  return out_BTNH.astype(q_BTNH.dtype)

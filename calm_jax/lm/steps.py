@@ -18,9 +18,12 @@ def decoder_steps(cfg: decoder.DecoderConfig, dtype: Any) -> slots.Steps:
 
 @functools.lru_cache(maxsize=8)
 def _decoder_steps(cfg: decoder.DecoderConfig, dtype: Any) -> slots.Steps:
-  # Cached, so that equal settings are one object to jit's own cache.
+  # This function is cached, so that equal settings are one object to jit.
+  # A bfloat16 scatter on CPU converts the whole cache twice, at every step.
+  cache_dtype = jnp.float32 if jax.default_backend() == 'cpu' else dtype
+
   def empty(rows, length):
-    return decoder.empty_cache(cfg, rows, length, dtype)
+    return decoder.empty_cache(cfg, rows, length, cache_dtype)
 
   def prefill(weights, tokens_PT):
     params, lora = weights
