@@ -1,0 +1,292 @@
+"""The other side of a benchmark: transformers' generate, and TRL with PEFT.
+
+Runs in a process of its own, so that neither side's threads or memory disturb
+or count for the other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import tempfile
+import time
+from typing import Any
+
+import datasets
+import peft
+import tokenizers
+import torch
+import transformers
+from trl.trainer import dpo_config, dpo_trainer
+
+from tools import benchmark_work as work
+
+_QUIET = 40  # logging.ERROR
+
+
+class Generate:
+  """transformers' generate: static batches, left padding, shared settings."""
+
+  def __init__(
+      self,
+      peer: work.Peer,
+      questions: Sequence[work.Question],
+      *,
+      max_new_tokens: int,
+  ):
+    self._peer, self._model = peer, _load(peer)
+    self._model.eval()
+    # Of like length in a batch: the least padding.
+    self._questions = sorted(questions, key=lambda q: len(q.prompt))
+    # What is None in the settings would be taken from the model's own.
+    self._model.generation_config = transformers.GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=0.9,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=work.PAD,
+    )
+    torch.manual_seed(peer.seed)
+
+  def probe(self, batches: Sequence[int]) -> dict[int, float]:
+    """Tokens per second of one batch of each size, from the middle."""
+    rates = {}
+    for batch in batches:
+      count = max(1, batch // len(self._questions[0].answers))
+      start = max(0, (len(self._questions) - count) // 2)
+      rates[batch] = self._run(
+          self._questions[start : start + count], batch
+      ).rate
+    return rates
+
+  def warm_up(self, batch: int) -> None:
+    short = [
+        work.Question(q.prompt, (1,) * len(q.answers))
+        for q in self._questions[-max(1, batch // 3) :]
+    ]
+    self._run(short, batch)
+
+  def run(self, batch: int) -> work.Run:
+    return self._run(self._questions, batch)
+
+  def peak_memory(self) -> int:
+    return _peak_memory(self._peer)
+
+  def _run(self, questions: Sequence[work.Question], batch: int) -> work.Run:
+    _set_threads(self._peer)
+    size = max(1, batch // len(questions[0].answers))
+    real = padded = slot_steps = 0
+    start, cpu = time.monotonic(), time.process_time()
+    # Longest first, as many schedulers do: memory runs out early or never.
+    for i in reversed(range(0, len(questions), size)):
+      group = questions[i : i + size]
+      width = self._generate(group)
+      rows = sum(len(q.answers) for q in group)
+      real += sum(len(q.prompt) * len(q.answers) for q in group)
+      padded += rows * width
+      slot_steps += rows * max(max(q.answers) for q in group)
+    _synchronize(self._peer)
+    drawn = sum(sum(q.answers) for q in questions)
+    return work.Run(
+        time.monotonic() - start,
+        time.process_time() - cpu,
+        drawn,
+        {
+            'slot_utilisation': drawn / slot_steps,
+            'padding': 1 - real / padded,
+            'batch': batch,
+        },
+    )
+
+  def _generate(self, group: Sequence[work.Question]) -> int:
+    """Draws one batch of answers; returns the padded length of its prompts."""
+    width = max(len(q.prompt) for q in group)
+    gaps = [width - len(q.prompt) for q in group]
+    ids = [
+        [work.PAD] * gap + list(q.prompt)
+        for gap, q in zip(gaps, group, strict=True)
+    ]
+    mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    limits = torch.tensor([n for q in group for n in q.answers])
+    limits = limits.to(self._model.device)
+
+    class Limits(transformers.StoppingCriteria):
+
+      def __call__(self, input_ids, scores, **kwargs):
+        return input_ids.shape[1] - width >= limits
+
+    with torch.inference_mode():
+      out = self._model.generate(
+          torch.tensor(ids, device=self._model.device),
+          attention_mask=torch.tensor(mask, device=self._model.device),
+          num_return_sequences=len(group[0].answers),
+          stopping_criteria=transformers.StoppingCriteriaList([Limits()]),
+      )
+    drawn = out.shape[1] - width
+    if drawn != max(limits.tolist()):
+      raise RuntimeError(f'generate drew {drawn} tokens, not {max(limits)}')
+    return width
+
+
+class Dpo:
+  """TRL's DPOTrainer with a PEFT adapter; the reference is precomputed."""
+
+  def __init__(
+      self,
+      peer: work.Peer,
+      pairs: Sequence[work.Pair],
+      *,
+      batch: int,
+      rank: int,
+      alpha: int,
+      targets: Sequence[str],
+      learning_rate: float,
+  ):
+    self._peer, self._clock = peer, _Clock(peer)
+    self._pairs, self._batch = pairs, batch
+    _set_threads(peer)
+    self._folder = tempfile.TemporaryDirectory()
+    self._trainer = dpo_trainer.DPOTrainer(
+        model=_load(peer),
+        args=dpo_config.DPOConfig(
+            output_dir=self._folder.name,
+            per_device_train_batch_size=batch,
+            num_train_epochs=1,
+            learning_rate=learning_rate,
+            lr_scheduler_type='cosine',
+            warmup_steps=0.1,
+            beta=0.1,
+            precompute_ref_log_probs=True,
+            gradient_checkpointing=False,
+            bf16=peer.dtype == 'bfloat16',
+            use_cpu=peer.device == 'cpu',
+            save_strategy='no',
+            logging_strategy='no',
+            report_to='none',
+            disable_tqdm=True,
+            seed=peer.seed,
+        ),
+        train_dataset=datasets.Dataset.from_list(
+            [{k: _text(v) for k, v in p._asdict().items()} for p in pairs]
+        ),
+        processing_class=_tokenizer(peer.config['vocab_size']),
+        peft_config=peft.LoraConfig(
+            r=rank,
+            lora_alpha=alpha,
+            target_modules=list(targets),
+            task_type='CAUSAL_LM',
+        ),
+        callbacks=[self._clock],
+    )
+    self._trainer.remove_callback(transformers.PrinterCallback)
+    self._check()
+
+  def warm_up(self) -> None:
+    """One pass forwards and backwards, its gradient thrown away."""
+    _set_threads(self._peer)
+    model: Any = self._trainer.model
+    inputs = next(iter(self._trainer.get_train_dataloader()))
+    self._trainer.compute_loss(model, inputs).backward()
+    model.zero_grad()
+
+  def run(self) -> work.Run:
+    _set_threads(self._peer)
+    self._trainer.train()
+    (start, cpu_start), (end, cpu_end) = self._clock.span
+    return work.Run(
+        end - start,
+        cpu_end - cpu_start,
+        len(self._pairs),
+        {'steps': len(self._pairs) // self._batch, 'batch': self._batch},
+    )
+
+  def peak_memory(self) -> int:
+    return _peak_memory(self._peer)
+
+  def _check(self) -> None:
+    """TRL must train on the same ids: its tokenizing is not ours."""
+    row = self._trainer.train_dataset[0]
+    names = ('prompt_ids', 'chosen_ids', 'rejected_ids')
+    seen = tuple(tuple(row[name]) for name in names)
+    if seen != tuple(self._pairs[0]):
+      raise RuntimeError(f'TRL made {seen} of {self._pairs[0]}')
+
+
+class _Clock(transformers.TrainerCallback):
+  """When the first step began and the last one ended."""
+
+  def __init__(self, peer: work.Peer):
+    self._peer = peer
+    self.span = [(0.0, 0.0), (0.0, 0.0)]
+
+  def on_train_begin(self, args, state, control, **kwargs):
+    self.span[0] = self._now()
+
+  def on_train_end(self, args, state, control, **kwargs):
+    self.span[1] = self._now()
+
+  def _now(self) -> tuple[float, float]:
+    _synchronize(self._peer)
+    return time.monotonic(), time.process_time()
+
+
+def _load(peer: work.Peer) -> Any:
+  transformers.logging.set_verbosity(_QUIET)
+  _set_threads(peer)
+  dtype = {'float32': torch.float32, 'bfloat16': torch.bfloat16}[peer.dtype]
+  device = torch.device('cuda' if peer.device == 'gpu' else 'cpu')
+  auto = transformers.AutoModelForCausalLM
+  if peer.folder is not None:
+    model: Any = auto.from_pretrained(peer.folder, dtype=dtype)
+    return model.to(device)
+  torch.manual_seed(peer.seed)
+  with device:
+    config = dict(peer.config)
+    kind = config.pop('model_type')
+    model = auto.from_config(
+        transformers.AutoConfig.for_model(kind, **config), dtype=dtype
+    )
+  with torch.no_grad():
+    model.model.norm.weight.fill_(peer.norm)
+  return model
+
+
+def _set_threads(peer: work.Peer) -> None:
+  # OpenMP counts threads per calling thread, and each call may be another.
+  if peer.threads:
+    torch.set_num_threads(peer.threads)
+
+
+def _synchronize(peer: work.Peer) -> None:
+  if peer.device == 'gpu':
+    torch.cuda.synchronize()
+
+
+def _peak_memory(peer: work.Peer) -> int:
+  if peer.device == 'gpu':
+    return torch.cuda.max_memory_allocated()
+  return work.peak_resident()
+
+
+def _word(token: int) -> str:
+  # None is the beginning of another: the special ones are cut out of text.
+  return f'<{token}>'
+
+
+def _text(ids: Sequence[int]) -> str:
+  return ''.join(f' {_word(i)}' for i in ids)
+
+
+def _tokenizer(vocab_size: int) -> transformers.PreTrainedTokenizerFast:
+  """One word per id: TRL wants text, and both sides must get the same ids."""
+  built = tokenizers.Tokenizer(
+      tokenizers.models.WordLevel(
+          {_word(i): i for i in range(vocab_size)}, unk_token=_word(work.PAD)
+      )
+  )
+  built.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+  return transformers.PreTrainedTokenizerFast(
+      tokenizer_object=built,
+      pad_token=_word(work.PAD),
+      eos_token=_word(work.EOS),
+  )
