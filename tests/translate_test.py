@@ -127,20 +127,24 @@ class _Paid(_Fake):
 
 
 def test_both_splits_are_told_before_either_is_sent(tmp_path, monkeypatch):
-  for split, name in (('train', 'a'), ('test', 'b')):
+  stem = 'Give 1.5 mg'
+  for split, stems in (
+      ('train', {'a': stem}),
+      ('test', {'b': 'b?', 'c': stem}),
+  ):
     records.write_jsonl(
         tmp_path / 'read' / f'{split}.jsonl',
-        [_question(name, 'en', stem=f'Give {name} 1.5 mg')],
+        [_question(name, 'en', stem=text) for name, text in stems.items()],
     )
   translator = _Paid()
   monkeypatch.setattr(translators, 'build', lambda cfg, workdir: translator)
   counts = translate.run(ConfigDict({'languages': ('en', 'fr')}), tmp_path)
   (told,) = translator.told
-  texts = ['Give a 1.5 mg', 'one', 'two', 'Give b 1.5 mg']
+  texts = [stem, 'one', 'two', 'b?']
   assert told == [(text, 'en', 'fr') for text in texts]
   assert counts['usd_sent'] == 0.5
-  assert counts['changed_facts'] == 2
+  assert counts['changed_facts'] == 1
   path = tmp_path / 'translate' / 'changed_facts.jsonl'
-  rows = [json.loads(line) for line in path.read_text().splitlines()]
-  assert [row['question_ids'] for row in rows] == [['a'], ['b']]
-  assert rows[0]['changes'] == ['number 1.5 is lost', 'number 15 is new']
+  (row,) = [json.loads(line) for line in path.read_text().splitlines()]
+  assert row['question_ids'] == ['a', 'c']
+  assert row['changes'] == ['number 1.5 is lost', 'number 15 is new']

@@ -56,7 +56,10 @@ def test_an_estimate_above_the_limit_is_refused_before_it_is_sent(tmp_path):
 
 def test_what_was_spent_before_counts_too(tmp_path):
   path = tmp_path / 'ledger.jsonl'
-  _budget(path, price=10.0).charge(1_000_000)
+  first = _budget(path, price=10.0)
+  first.charge(1_000_000)
+  first.charge(7_000_000)
+  first.refund(7_000_000)
   with path.open('a') as f:
     f.write('{"event": "sent", "characters": 9999, "u')  # a kill
   ledger = _budget(path, max_cost=20.0)
