@@ -102,7 +102,8 @@ def prepare_environment(device: str, threads: int, *, shared: bool) -> None:
       raise app.UsageError(f'--threads={threads}: {len(cores)} cores are here')
     os.sched_setaffinity(0, cores[-threads:])
     os.environ['OMP_NUM_THREADS'] = str(threads)
-  os.environ['JAX_PLATFORMS'] = {'cpu': 'cpu', 'gpu': 'cuda'}[device]
+  if device == 'cpu':
+    os.environ['JAX_PLATFORMS'] = 'cpu'
   if device == 'gpu' and shared:
     # The other side holds a second copy of the weights on the same device.
     os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.6')
@@ -116,6 +117,7 @@ def measure() -> dict[str, Any]:
 
   compilations = benchmark_device.Compilations()
   times = [_START, time.monotonic()]
+  benchmark_device.check(_DEVICE.value)
   model = _load(benchmark_model)
   times.append(time.monotonic())
   ours, items = _ours(benchmark_ours, model)

@@ -38,6 +38,16 @@ class Compilations:
     self.cache_hits += event == '/jax/compilation_cache/cache_hits'
 
 
+def check(platform: str) -> None:
+  """Raises ValueError where jax does not use `platform` ('cpu', 'gpu')."""
+  found = jax.devices()[0]
+  if found.platform != platform:
+    raise ValueError(
+        f'--device={platform}: jax found {found.platform} only; the extras'
+        ' cuda12 and cuda13 install jax for GPUs'
+    )
+
+
 def measure_device(dtype: str) -> roofline.Device:
   """Memory bandwidth and matmul rate of the first device, by trying."""
   device = jax.devices()[0]

@@ -77,7 +77,9 @@ for log in sorted(parts.glob('*.log')):
         'output': log.read_text(errors='replace')[-4000:],
     }
 names = [r['device']['name'] for r in found.values() if 'device' in r]
-device = re.sub(r'\W+', '-', names[0] if names else 'unknown').strip('-').lower()
+if not names:
+  sys.exit('=== nothing was measured, nothing is written')
+device = re.sub(r'\W+', '-', names[0]).strip('-').lower()
 today = datetime.datetime.now(datetime.timezone.utc).date()
 out.mkdir(parents=True, exist_ok=True)
 path = out / f'{today}-{device}.json'
