@@ -1,6 +1,6 @@
 """What a translation must not change: numbers, units and option letters.
 
-A found change is a reason to look, not a proof: 3 may have become "trois".
+A found change is a reason to look, not a proof: 12 may have become "twelve".
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNITS = {  # \u00a0 is a space inside a name
     'mol': 'mol 摩尔',
     'mmol': 'mmol 毫摩尔',
     'µmol': 'µmol 微摩尔',
-    'meq': 'meq 毫当量',
+    'meq': 'meq méq 毫当量',
     'iu': 'iu ui ie 国际单位',
     'mmhg': 'mmhg mm\u00a0hg 毫米汞柱',
     'kpa': 'kpa 千帕',
@@ -47,6 +47,8 @@ _UNITS = {  # \u00a0 is a space inside a name
     'cm': 'cm centimeter centimeters centimetres 厘米 公分 センチメートル',
     'mm': 'mm millimeter millimeters millimetres 毫米 ミリメートル',
     'km': 'km kilometer kilometers kilometres 公里 千米 キロメートル',
+    'sqm': 'sqm',
+    'cumm': 'cumm',
     '°c': '°c 摄氏度',
     '°f': '°f 华氏度',
 }
@@ -58,12 +60,29 @@ _UNIT_OF = {
 _ATOM = '|'.join(sorted(map(re.escape, _UNIT_OF), key=len, reverse=True))
 # After a number; whole words only, where letters could go on.
 _UNIT = re.compile(
-    rf'\d\s?((?:{_ATOM})(?:\s?/\s?(?:{_ATOM}))*)(?![a-zà-ÿ])', re.IGNORECASE
+    rf'\d[\s-]?((?:{_ATOM})(?:\s?/\s?(?:{_ATOM}))*)(?![a-zà-ÿ])', re.IGNORECASE
 )
+
+# Small numbers are often written as words, and words as small numbers.
+_WORDS = {
+    '1': 'one first once un une uno una primo prima ein eine einem einen einer'
+    ' premier première primero 一',
+    '2': 'two second twice deux due zwei dos deuxième seconde 二 两 兩',
+    '3': 'three third trois tre drei tres troisième terzo dritte tercer 三',
+    '4': 'four fourth quatre quattro vier cuatro quatrième 四',
+    '5': 'five fifth cinq cinque fünf cinco cinquième 五',
+    '6': 'six sixth sei sechs seis sixième 六',
+    '7': 'seven seventh sept sette sieben siete 七',
+    '8': 'eight eighth huit otto acht ocho 八',
+    '9': 'nine ninth neuf nove neun nueve 九',
+    '10': 'ten tenth dix dieci zehn diez 十',
+}
+_WORD = {n: frozenset(words.split()) for n, words in _WORDS.items()}
 
 # Capitals that stand alone. A is a word in many languages, E in Italian and
 # Spanish: these two count only where something marks them as a letter.
-_LETTER = re.compile(r"(?<![\w°'’])([A-E])(?![A-Za-z0-9_'’])", re.ASCII)
+_LATIN = 'A-Za-z0-9_À-\u024f'
+_LETTER = re.compile(rf"(?<![{_LATIN}°'’])([A-E])(?![{_LATIN}'’])")
 _MARKED = re.compile(r'\s*(?:[).:,;!?\]"”»*]|$|[\u3000-\u9fff])')
 _NAMED = re.compile(
     r'(?:options?|choices?|answer|letter|choix|lettre|réponse|opzione|risposta'
@@ -77,8 +96,8 @@ def changed_facts(source_text: str, translated: str) -> list[str]:
   """Numbers, units and option letters that only one of two texts has."""
   one, two = _plain(source_text), _plain(translated)
   lost, new = _unmatched(_numbers(one), _numbers(two))
-  changes = [f'number {n} is lost' for n in lost]
-  changes += [f'number {n} is new' for n in new]
+  changes = [f'number {n} is lost' for n in lost if not _worded(n, two)]
+  changes += [f'number {n} is new' for n in new if not _worded(n, one)]
   for what, read in (('unit', _units), ('letter', _letters)):
     had, has = collections.Counter(read(one)), collections.Counter(read(two))
     changes += [f'{what} {x} is lost' for x in sorted((had - has).elements())]
@@ -132,8 +151,10 @@ def flagged(
 
 
 def _plain(text: str) -> str:
-  """Full-width forms as ASCII; µ of both kinds as one."""
-  return unicodedata.normalize('NFKC', text)
+  """Full-width forms as ASCII, both kinds of µ as one, powers as words."""
+  text = unicodedata.normalize('NFKC', text)
+  text = re.sub(r'/\s?(?:m\s?\^?2(?!\d)|平方米|平方メートル)', '/sqm', text)
+  return re.sub(r'/\s?(?:mm\s?\^?3(?!\d)|立方毫米)', '/cumm', text)
 
 
 def _numbers(text: str) -> list[str]:
@@ -174,6 +195,14 @@ def _unmatched(one: list[str], two: list[str]) -> tuple[list[str], list[str]]:
     else:
       lost.append(number)
   return lost, left
+
+
+def _worded(number: str, text: str) -> bool:
+  """Whether a text may have a number as a word."""
+  known = _WORD.get(number, frozenset())
+  if known & set(re.findall(r'[^\W\d_]+', text.casefold())):
+    return True
+  return any(word in text for word in known if not word[0].isascii())
 
 
 def _units(text: str) -> Iterator[str]:

@@ -24,6 +24,11 @@ from calm_jax.translators import guards
         ('Option A is right; (B) is not.', '选项A正确；（B）不对。'),
         ('A man has a dog.', 'Un homme a un chien.'),
         ('E poi vai. A me piace.', 'And then go. I like it.'),
+        ('Cancer', 'Cáncer'),
+        ('3 men for 2 weeks', 'trois hommes pendant deux semaines'),
+        ('2 weeks', '两周'),
+        ('a 4-cm mass, BMI 25 kg/m²', '4厘米肿块，体重指数25公斤/平方米'),
+        ('5,000/mm3', '5000/立方毫米'),
         ('Answer: E', 'Réponse : E'),
         ('A 45-year-old man', '一名45岁男子'),
         ('In 2020 100 cats', 'En 2020, 100 chats'),
@@ -47,7 +52,8 @@ def test_what_only_looks_different(source, translated):
         ('B is right', 'C est juste', ['letter B is lost', 'letter C is new']),
         ('(A) or (D)', '(D)', ['letter A is lost']),
         ('答案是E。', 'The answer is', ['letter E is lost']),
-        ('3 men', 'trois hommes', ['number 3 is lost']),
+        ('3 men', 'quatre hommes', ['number 3 is lost']),
+        ('12 men', 'douze hommes', ['number 12 is lost']),
     ],
 )
 def test_what_changed(source, translated, changes):
