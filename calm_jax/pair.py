@@ -25,6 +25,12 @@ Rows = Sequence[records.Pair | records.Target]
 _REMEDIES = {
     'no_winner': 'break ties (vote.ties=first_seen) or raise sample.m',
     'low_share': 'lower pair.min_share',
+    'no_gold': 'set pair.gold=none: these questions have no label',
+    'not_gold': 'set pair.gold=none to learn from the vote as it is',
+    'no_english': (
+        'let any language be chosen (pair.positives=last, and pair.gold=none'
+        ' or paper), or raise sample.m'
+    ),
     'unparsed': (
         'let every sample name an option (sample.answer=two_stage,'
         ' prompt.shots) or use a stronger model'
@@ -163,24 +169,35 @@ def _drafts(
     questions: Questions,
     translator: translators.Translator,
 ) -> tuple[list[preferences.Draft], preferences.Counts]:
-  votes = records.read_jsonl(workdir / 'vote' / 'votes.jsonl', records.Vote)
+  path = workdir / 'vote' / 'votes.jsonl'
+  votes = list(records.read_jsonl(path, records.Vote))
+  positives, dropped = cfg.pair.positives, collections.Counter()
+  if cfg.pair.gold != 'none':
+    gold = {q.id: q.gold for q in questions.values()}
+    samples, votes, dropped = preferences.label(
+        samples, votes, gold, rule=cfg.pair.gold
+    )
+  if cfg.pair.gold == 'released':
+    positives = 'english'  # part of their rule
   if cfg.train.method == 'sft':
-    return preferences.imitate(
+    drafts, counts = preferences.imitate(
         samples,
         votes,
         questions,
         cfg.languages,
-        positives=cfg.pair.positives,
+        positives=positives,
         min_share=cfg.pair.min_share,
         supports=translator.supports,
     )
-  return preferences.prefer(
-      samples,
-      votes,
-      positives=cfg.pair.positives,
-      min_share=cfg.pair.min_share,
-      supports=translator.supports,
-  )
+  else:
+    drafts, counts = preferences.prefer(
+        samples,
+        votes,
+        positives=positives,
+        min_share=cfg.pair.min_share,
+        supports=translator.supports,
+    )
+  return drafts, dropped + counts
 
 
 def _body(sample: records.Sample, rebuild: bool) -> str:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from calm_jax import datasets, translators
 from calm_jax.datasets import textbooks
-from calm_jax.qa import languages
+from calm_jax.qa import languages, preferences
 
 Check = Callable[[Any], str | None]  # what is wrong with a value, or None
 
@@ -262,9 +262,8 @@ RULES: dict[str, Check] = {
     'retrieve.top_k': _whole(0),
     'retrieve.noise': _whole(0),
     'retrieve.noise_kind': _one_of('random', 'contradicting'),
-    'pair.positives': _one_of(
-        'last', 'all', 'same_language_first', 'highest_logprob'
-    ),
+    'pair.positives': _one_of(*preferences.POSITIVES),
+    'pair.gold': _one_of(*preferences.GOLD),
     'pair.cap': _whole(0),
     'pair.min_share': _number('[0, 1]'),
     'pair.rebuild': _flag,
@@ -283,8 +282,12 @@ RULES: dict[str, Check] = {
         )
     ),
     'train.method': _one_of('dpo', 'sft'),
+    'train.loss': _one_of('sigmoid', 'ipo', 'hinge', 'simpo', 'robust'),
     'train.beta': _number('(0, inf)'),
     'train.label_smoothing': _number('[0, 0.5)'),
+    'train.sft_weight': _number('[0, inf)'),
+    'train.simpo_gamma': _number('[0, inf)'),
+    'train.weighting': _one_of('none', 'share'),
     'train.learning_rate': _number('(0, inf)'),
     'train.schedule': _one_of('cosine', 'linear', 'constant'),
     'train.warmup_ratio': _number('[0, 1)'),
@@ -292,6 +295,7 @@ RULES: dict[str, Check] = {
     'train.batch_size': _whole(1),
     'train.accumulation': _whole(1),
     'train.eval_batch_size': _whole(1),
+    'train.remat': _one_of('none', 'full'),
     'train.max_length': _whole(2),
     'train.adam_b1': _number('[0, 1)'),
     'train.adam_b2': _number('[0, 1)'),
@@ -328,6 +332,34 @@ def _paper(style: str, parser: str, langs: tuple[str, ...]) -> str | None:
         ' Spanish: leave es out of config.languages, or use default'
     )
   return None
+
+
+def _english(positives: str, gold: str, langs: tuple[str, ...]) -> str | None:
+  if 'en' in langs or (positives != 'english' and gold != 'released'):
+    return None
+  return (
+      'config.pair.positives=english and config.pair.gold=released choose an'
+      ' English answer: add en to config.languages'
+  )
+
+
+def _smoothing(method: str, loss: str, smoothing: float) -> str | None:
+  if method == 'sft' or not smoothing or loss in ('sigmoid', 'robust'):
+    return None
+  return (
+      f'config.train.label_smoothing = {smoothing} has no effect on'
+      f' config.train.loss = {loss!r}: set it to 0, or use sigmoid or robust'
+  )
+
+
+def _pair_losses(method: str, loss: str, sft_weight: float) -> str | None:
+  if method != 'sft' or (loss == 'sigmoid' and not sft_weight):
+    return None
+  return (
+      f'config.train.loss = {loss!r} and config.train.sft_weight ='
+      f' {sft_weight} are for pairs, and config.train.method = sft has none:'
+      ' leave them at sigmoid and 0, or use dpo'
+  )
 
 
 def _data_path(name: str, path: str) -> str | None:
@@ -374,6 +406,9 @@ _TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('mesh.data', 'mesh.fsdp', 'mesh.tensor'), _mesh),
     (('sample.m', 'sample.temperature'), _copies),
     (('prompt.style', 'vote.parser', 'languages'), _paper),
+    (('pair.positives', 'pair.gold', 'languages'), _english),
+    (('train.method', 'train.loss', 'train.label_smoothing'), _smoothing),
+    (('train.method', 'train.loss', 'train.sft_weight'), _pair_losses),
     (('data.name', 'data.path'), _data_path),
     (('translate.backend', 'translate.path'), _translations),
     (('retrieve.backend', 'retrieve.corpus', 'retrieve.format'), _corpus),

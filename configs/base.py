@@ -74,8 +74,11 @@ def get_config():
   c.retrieve.noise_kind = 'random'  # or contradicting (needs labels)
 
   c.pair = ConfigDict()
-  # Or all, same_language_first, highest_logprob.
+  # Or all, same_language_first, highest_logprob, english (its first winner).
   c.pair.positives = 'last'
+  # Ground-truth baselines. paper: only questions whose winner is gold; or
+  # released: the first English answer that is gold before all that are not.
+  c.pair.gold = 'none'
   c.pair.cap = 0  # pairs per question and language, 0: all
   c.pair.min_share = 0.0  # least vote share of a winner, 0-1
   c.pair.rebuild = True  # both sides as explanation + answer in one format
@@ -88,8 +91,12 @@ def get_config():
 
   c.train = ConfigDict()
   c.train.method = 'dpo'  # or sft: imitate the winning answers
+  c.train.loss = 'sigmoid'  # of pairs (paper); or ipo, hinge, simpo, robust
   c.train.beta = 0.1  # paper
-  c.train.label_smoothing = 0.0  # framework
+  c.train.label_smoothing = 0.0  # share of wrong pairs (framework)
+  c.train.sft_weight = 0.0  # of an added loss per chosen token (framework)
+  c.train.simpo_gamma = 0.5  # margin that simpo asks for (framework)
+  c.train.weighting = 'none'  # or share: a pair counts by its vote share
   c.train.learning_rate = 5e-6  # peak (paper; 5e-5 for SFT)
   c.train.schedule = 'cosine'  # paper; or linear, constant
   c.train.warmup_ratio = 0.1  # part of all steps (paper; 0 for SFT)
@@ -97,6 +104,7 @@ def get_config():
   c.train.batch_size = 1  # rows per device and micro-batch (paper)
   c.train.accumulation = 8  # micro-batches per step (framework)
   c.train.eval_batch_size = 2  # paper
+  c.train.remat = 'none'  # or full: compute layers twice to save memory
   c.train.max_length = 1024  # tokens of prompt + answer (framework)
   c.train.adam_b1 = 0.9  # framework
   c.train.adam_b2 = 0.999  # framework

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ml_collections import ConfigDict
 import pytest
 
@@ -172,6 +174,7 @@ def _config(tmp_path, **changes):
           'translate': {'backend': 'none', 'path': str(tmp_path / 'mine')},
           'pair': {
               'positives': 'last',
+              'gold': 'none',
               'cap': 0,
               'min_share': 0.0,
               'rebuild': True,
@@ -262,6 +265,74 @@ def test_run_writes_targets_for_sft(tmp_path):
   assert (counts['rows'], counts['no_chosen']) == (4, 4)
   row, *_ = _read(tmp_path, 'train.jsonl', records.Target)
   assert row.completion == prompts.completion('Dogs bark.', 'B', 'dog', 'en')
+
+
+def _label(workdir, gold):
+  path = workdir / 'translate' / 'train.jsonl'
+  questions = records.read_jsonl(path, records.Question)
+  records.write_jsonl(
+      path, [dataclasses.replace(q, gold=gold.get(q.id)) for q in questions]
+  )
+
+
+# The vote is y for every question; d has no label.
+GOLD = {'a': 'y', 'b': 'x', 'c': 'z'}
+
+
+@pytest.mark.parametrize('method', ['dpo', 'sft'])
+def test_gold_as_in_the_paper_keeps_the_winners_that_are_right(
+    tmp_path, method
+):
+  _upstream(tmp_path)
+  _label(tmp_path, GOLD)
+  cfg = _config(tmp_path, **{'pair.gold': 'paper', 'train.method': method})
+  counts = pair.run(cfg, tmp_path)
+  assert (counts['samples'], counts['rows']) == (20, 1)
+  assert (counts['not_gold'], counts['no_gold']) == (10, 5)
+  cls = records.Pair if method == 'dpo' else records.Target
+  assert [r.question_id for r in _read(tmp_path, 'train.jsonl', cls)] == ['a']
+
+
+def _answers(workdir, field, cls=records.Pair):
+  rows = _read(workdir, 'train.jsonl', cls) + _read(workdir, 'val.jsonl', cls)
+  last = lambda row: getattr(row, field).splitlines()[-1]
+  return sorted((row.question_id, last(row)) for row in rows)
+
+
+def test_gold_as_released_puts_it_before_every_other_answer(tmp_path):
+  _upstream(tmp_path)
+  _label(tmp_path, GOLD)
+  counts = pair.run(_config(tmp_path, **{'pair.gold': 'released'}), tmp_path)
+  assert _answers(tmp_path, 'chosen') == [
+      ('a', 'Answer: B. dog'),
+      ('b', 'Answer: A. cat'),
+  ]
+  assert _answers(tmp_path, 'rejected') == [
+      ('a', 'Answer: A. cat'),
+      ('b', 'Answer: B. dog'),
+  ]
+  # b: both English votes for dog are rejected, and equal. c: French alone.
+  assert (counts['duplicate'], counts['no_gold']) == (1, 5)
+  assert (counts['no_english'], counts['no_chosen']) == (3, 2)
+
+
+def test_gold_as_released_gives_targets_for_sft(tmp_path):
+  _upstream(tmp_path)
+  _label(tmp_path, GOLD)
+  cfg = _config(tmp_path, **{'pair.gold': 'released', 'train.method': 'sft'})
+  counts = pair.run(cfg, tmp_path)
+  assert _answers(tmp_path, 'completion', records.Target) == [
+      ('a', 'Answer: B. dog'),
+      ('b', 'Answer: A. cat'),
+  ]
+  assert (counts['no_english'], counts['no_chosen']) == (2, 2)
+
+
+def test_run_with_no_label_at_all_says_so(tmp_path):
+  _upstream(tmp_path)
+  cfg = _config(tmp_path, **{'pair.gold': 'paper'})
+  with pytest.raises(ValueError, match=r'no_gold 20\).*set pair.gold=none'):
+    pair.run(cfg, tmp_path)
 
 
 def test_run_with_nothing_left_says_why_and_what_to_do(tmp_path):

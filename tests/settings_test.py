@@ -83,6 +83,7 @@ def test_a_good_config_passes(cfg):
         ('translate.project', 'my project', 'Google Cloud project'),
         ('translate.location', '', 'one word'),
         ('pair.positives', 'lst', "did you mean 'last'?"),
+        ('pair.gold', 'papr', "did you mean 'paper'?"),
         ('pair.cap', -1, 'at least 0'),
         ('pair.min_share', 1.1, '[0, 1]'),
         ('pair.rebuild', 'yes', 'True or False'),
@@ -193,6 +194,13 @@ def test_spanish_is_not_in_the_paper(cfg):
   assert 'Spanish' in problems(
       cfg, prompt__style='default', vote__parser='authors', languages=('es',)
   )
+
+
+def test_an_english_answer_needs_english(cfg):
+  assert problems(cfg, languages=('de', 'en'), pair__gold='released') == ''
+  assert 'add en' in problems(cfg, languages=('de', 'fr'))
+  assert problems(cfg, pair__gold='paper') == ''
+  assert 'add en' in problems(cfg, pair__positives='english')
 
 
 def test_two_axes_cannot_both_take_what_is_left(cfg):

@@ -7,12 +7,20 @@ sample that names no option is neither: it does not disagree, it failed.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 import dataclasses
 
 from calm_jax import records
 
-POSITIVES = ('last', 'all', 'same_language_first', 'highest_logprob')
+POSITIVES = ('last', 'all', 'same_language_first', 'highest_logprob', 'english')
+GOLD = ('none', 'paper', 'released')
 
 Counts = collections.Counter[str]
 # Whether a text can be had from the first language in the second.
@@ -39,9 +47,10 @@ def prefer(
 ) -> tuple[list[Draft], Counts]:
   """Every sample against the winner, with who is preferred to it; counts.
 
-  samples = agreed + no_winner + low_share + unparsed + no_chosen + rejected,
-  where no_chosen could be paired only through a translation that `supports`
-  denies. One rejected sample makes one draft per chosen one.
+  samples = agreed + no_winner + low_share + unparsed + no_chosen + no_english
+  + rejected, where no_chosen could be paired only through a translation that
+  `supports` denies, and no_english lacks the English winning sample that the
+  policy asks for. One rejected sample makes one draft per chosen one.
   """
   counts: Counts = collections.Counter()
   drafts = []
@@ -57,7 +66,8 @@ def prefer(
     counts['agreed'] += len(winners)
     for lang, rejected in losers.items():
       chosen = _positives(winners, lang, positives, supports)
-      counts['rejected' if chosen else 'no_chosen'] += len(rejected)
+      fate = 'rejected' if chosen else _lack(winners, positives)
+      counts[fate] += len(rejected)
       drafts += [
           Draft(lang, c, r, vote.share) for c in chosen for r in rejected
       ]
@@ -76,7 +86,8 @@ def imitate(
 ) -> tuple[list[Draft], Counts]:
   """The winning answers, for every language that a question is asked in.
 
-  no_chosen counts the questions x languages without a winning answer.
+  no_chosen counts the questions x languages without a winning answer, and
+  no_english those for which the policy asks for an English one.
   """
   counts: Counts = collections.Counter()
   drafts = []
@@ -89,9 +100,46 @@ def imitate(
         continue
       chosen = _positives(winners, lang, positives, supports)
       if not chosen:
-        counts['no_chosen'] += 1
+        counts[_lack(winners, positives)] += 1
       drafts += [Draft(lang, c, None, vote.share) for c in chosen]
   return drafts, counts
+
+
+def label(
+    samples: Iterable[records.Sample],
+    votes: Iterable[records.Vote],
+    gold: Mapping[str, str | None],
+    *,
+    rule: str,
+) -> tuple[list[records.Sample], list[records.Vote], Counts]:
+  """What gold labels leave of samples and votes: the ground-truth baseline.
+
+  paper: the questions whose winner is gold. released (the authors' code): gold
+  is the winner, whatever was voted, and its part of the votes is the share.
+  Samples of other questions are counted: no_gold has no label, not_gold
+  another winner.
+  """
+  counts: Counts = collections.Counter()
+  dropped, kept = {}, []
+  for vote in votes:
+    right = gold.get(vote.question_id)
+    if right is None:
+      dropped[vote.question_id] = 'no_gold'
+    elif rule == 'released':
+      kept.append(
+          dataclasses.replace(vote, winner=right, share=_share(vote, right))
+      )
+    elif vote.winner in (None, right):
+      kept.append(vote)  # without a winner it is dropped as no_winner
+    else:
+      dropped[vote.question_id] = 'not_gold'
+  left = []
+  for sample in samples:
+    if sample.question_id in dropped:
+      counts[dropped[sample.question_id]] += 1
+    else:
+      left.append(sample)
+  return left, kept, counts
 
 
 def limit(drafts: Iterable[Draft], *, cap: int) -> tuple[list[Draft], Counts]:
@@ -154,6 +202,21 @@ def _positives(
     return ([w for w in usable if w.lang == lang] or usable)[-1:]
   if policy == 'highest_logprob':
     return [max(usable, key=lambda w: w.logprob)]
+  if policy == 'english':
+    return [w for w in usable if w.lang == 'en'][:1]
   raise ValueError(
       f'pair.positives is {policy!r}; choose one of {", ".join(POSITIVES)}'
   )
+
+
+def _lack(winners: Sequence[records.Sample], policy: str) -> str:
+  """Why no winning sample may be chosen."""
+  if policy == 'english' and all(w.lang != 'en' for w in winners):
+    return 'no_english'
+  return 'no_chosen'
+
+
+def _share(vote: records.Vote, option: str) -> float:
+  total = sum(sum(counts.values()) for counts in vote.counts.values())
+  mine = sum(counts.get(option, 0) for counts in vote.counts.values())
+  return mine / total if total else 0.0

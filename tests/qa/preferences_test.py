@@ -51,6 +51,7 @@ def _prefer(
         ('last', [('de1', 'en0'), ('de1', 'de0')]),
         ('same_language_first', [('en1', 'en0'), ('de1', 'de0')]),
         ('highest_logprob', [('en1', 'en0'), ('en1', 'de0')]),
+        ('english', [('en1', 'en0'), ('en1', 'de0')]),
         (
             'all',
             [(c, 'en0') for c in ('en1', 'fr0', 'fr1', 'de1')]
@@ -66,8 +67,21 @@ def test_each_policy_with_translation(positives, expected):
 
 @pytest.mark.parametrize('positives', preferences.POSITIVES)
 def test_without_translation_both_sides_share_a_language(positives):
-  found, _ = _prefer(positives=positives, supports=NEVER)
-  assert found == [('en1', 'en0'), ('de1', 'de0')]
+  found, counts = _prefer(positives=positives, supports=NEVER)
+  if positives == 'english':
+    assert found == [('en1', 'en0')]
+    assert counts['no_chosen'] == 1  # there is one, but not in German
+  else:
+    assert found == [('en1', 'en0'), ('de1', 'de0')]
+
+
+def test_english_only_takes_the_first_english_winner_or_none():
+  english = [*SAMPLES, _sample('en', 2, 'B')]
+  assert _prefer(english, positives='english')[0][0] == ('en1', 'en0')
+  without = [s for s in SAMPLES if (s.lang, s.answer) != ('en', 'B')]
+  found, counts = _prefer(without, positives='english')
+  assert found == []
+  assert counts == {'agreed': 3, 'unparsed': 1, 'no_english': 2}
 
 
 def test_only_supported_directions_are_used():
@@ -122,6 +136,46 @@ def test_every_sample_is_accounted_for(supports):
   _, counts = _prefer(samples, min_share=0.5, supports=supports)
   assert counts.total() == len(samples)
   assert {'no_winner', 'low_share', 'unparsed', 'agreed'} < counts.keys()
+
+
+@pytest.mark.parametrize(
+    ('rule', 'gold', 'kept', 'counts'),
+    [
+        # B has 4 of the 6 votes, A one; D none.
+        ('paper', 'B', ('B', 4 / 6), {}),
+        ('paper', 'A', None, {'not_gold': 7}),
+        ('paper', None, None, {'no_gold': 7}),
+        ('released', 'B', ('B', 4 / 6), {}),
+        ('released', 'A', ('A', 1 / 6), {}),
+        ('released', 'D', ('D', 0.0), {}),
+        ('released', None, None, {'no_gold': 7}),
+    ],
+)
+def test_each_rule_of_the_ground_truth_baseline(rule, gold, kept, counts):
+  votes = vote.tally(SAMPLES, ties='abstain')
+  samples, votes, found = preferences.label(
+      SAMPLES, votes, {'q': gold}, rule=rule
+  )
+  assert [(v.winner, v.share) for v in votes] == ([kept] if kept else [])
+  assert samples == (SAMPLES if kept else [])
+  assert found == counts
+
+
+def test_a_tie_has_no_winner_for_the_paper_but_gold_for_the_released_code():
+  tie = [_sample('en', 0, 'A'), _sample('fr', 0, 'B')]
+  found = {}
+  for rule in ('paper', 'released'):
+    samples, votes, _ = preferences.label(
+        tie, vote.tally(tie, ties='abstain'), {'q': 'A'}, rule=rule
+    )
+    drafts, counts = preferences.prefer(
+        samples, votes, positives='english', min_share=0.0, supports=ALWAYS
+    )
+    found[rule] = [(d.chosen.text, d.rejected.text) for d in drafts], counts
+  assert found == {
+      'paper': ([], {'no_winner': 2}),
+      'released': ([('en0', 'fr0')], {'agreed': 1, 'rejected': 1}),
+  }
 
 
 def test_a_sampled_question_without_a_vote_is_refused():
