@@ -55,7 +55,7 @@ def test_every_call_makes_a_new_config():
 def test_the_papers_numbers():
   for name in ('xcsqa', 'xcsqa_mistral'):
     c = load(name).get_config()
-    assert c.languages == ('en', 'zh', 'fr', 'it', 'de', 'ja')
+    assert c.languages == ('ja', 'zh', 'fr', 'it', 'de', 'en')
     assert (c.sample.m, c.sample.temperature, c.sample.top_p) == (3, 1.0, 0.9)
     assert c.sample.max_new_tokens == 512
     assert c.sample.answer == 'free'

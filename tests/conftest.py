@@ -4,8 +4,14 @@ import json
 import os
 import pathlib
 
-# Before jax is imported anywhere: four CPU devices for the mesh tests.
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=4')
+# Before jax is imported anywhere: four CPU devices for the mesh tests, and
+# little optimisation, since most of a test's time is compilation.
+os.environ.setdefault(
+    'XLA_FLAGS',
+    '--xla_force_host_platform_device_count=4'
+    ' --xla_backend_optimization_level=0'
+    ' --xla_llvm_disable_expensive_passes=true',
+)
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 

@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from calm_jax import datasets, generation, records
+from calm_jax.qa import answers
 
 DECODING = generation.Decoding(
     style='default',
@@ -114,10 +115,12 @@ def test_another_seed_gives_other_samples(tmp_path, whole, policy, questions):
   }
 
 
-def test_free_answers_are_parsed(tmp_path, policy, questions):
+def test_free_answers_are_what_the_parser_reads(tmp_path, policy, questions):
   _, samples = answer(tmp_path, policy, questions[:2], two_stage=False)
-  assert all(s.parse != 'two_stage' for s in samples.values())
-  assert all(s.answer is None for s in samples.values())
+  of = {(q.id, q.lang): q for q in questions}
+  for (question_id, lang, _), sample in samples.items():
+    parsed = answers.parse(sample.text, of[question_id, lang])
+    assert (sample.answer, sample.parse) == (parsed.answer, parsed.reason)
 
 
 def test_an_ending_is_the_header_then_one_letter(policy, questions):
