@@ -1,4 +1,4 @@
-"""Stage 7, pairs to a LoRA adapter: DPO on pairs, or SFT on targets."""
+"""Stage 7, pairs to a LoRA adapter: a preference loss on pairs, or SFT."""
 
 from __future__ import annotations
 
@@ -67,8 +67,11 @@ def encode(
     tokenizer: tokenizer_lib.Tokenizer,
     *,
     max_length: int,
+    weighting: str = 'none',
 ) -> tuple[list[batches.Row], Counts]:
   """Rows of token ids, and how many items did not fit or were cut.
+
+  A row weighs 1, or with `weighting` share what its winner had of the vote.
 
   An answer that is too long is cut at its end, as TRL does; an item whose
   prompt leaves no room is dropped.
@@ -81,7 +84,10 @@ def encode(
       answers = (item.completion,)
     both = [tokenizer.chat_completion(item.prompt, a) for a in answers]
     row = batches.fit(
-        both[0][0], [ids for _, ids in both], max_length=max_length
+        both[0][0],
+        [ids for _, ids in both],
+        max_length=max_length,
+        weight=item.vote_share if weighting == 'share' else 1.0,
     )
     if row is None:
       dropped += 1
@@ -102,7 +108,10 @@ def _read_rows(cfg: ConfigDict, folder: pathlib.Path, tokenizer):
   for split in ('train', 'val'):
     items = records.read_jsonl(folder / f'{split}.jsonl', record)
     rows[split], found = encode(
-        items, tokenizer, max_length=cfg.train.max_length
+        items,
+        tokenizer,
+        max_length=cfg.train.max_length,
+        weighting=cfg.train.weighting,
     )
     counts |= {f'{split}_{name}': value for name, value in found.items()}
   if not rows['train']:
@@ -126,7 +135,14 @@ def _job(
   """The programs and the data of the run, and its optimiser."""
   train, parts = cfg.train, sharding.rows(mesh)
   objective = training.Objective(
-      train.method, scale, train.beta, train.label_smoothing
+      train.method,
+      scale,
+      beta=train.beta,
+      label_smoothing=train.label_smoothing,
+      loss=train.loss,
+      sft_weight=train.sft_weight,
+      simpo_gamma=train.simpo_gamma,
+      remat=train.remat == 'full',
   )
   plan = batches.Plan(
       num_rows=len(rows['train']),
@@ -150,7 +166,7 @@ def _job(
       clip_norm=train.clip_norm,
   )
   eval_batch = train.eval_batch_size * parts
-  if train.method == 'dpo':
+  if objective.has_reference:
     data = _with_reference(
         cfg, mesh, policy, objective, rows, eval_batch, folder / 'reference'
     )

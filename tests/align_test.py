@@ -278,6 +278,34 @@ def test_sft_without_validation_rows(tmp_path):
   assert not (tmp_path / 'align' / 'reference').exists()
 
 
+def test_simpo_needs_no_reference(tmp_path):
+  write_pairs(tmp_path, train=4, val=0)
+  align.run(config(loss='simpo', weighting='share', remat='full'), tmp_path)
+  losses = [line['loss'] for line in lines(tmp_path)]
+  assert losses[-1] < losses[0] != pytest.approx(math.log(2), abs=1e-3)
+  assert not (tmp_path / 'align' / 'reference').exists()
+
+
+def test_what_the_settings_ask_the_training_for(whole, monkeypatch):
+  seen = []
+
+  def stop(cfg, objective, *args):
+    seen.append(objective)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(training, 'make_step', stop)
+  asked = {
+      'loss': 'robust',
+      'beta': 0.2,
+      'label_smoothing': 0.3,
+      'sft_weight': 0.4,
+      'simpo_gamma': 0.6,
+  }
+  with pytest.raises(KeyboardInterrupt):
+    align.run(config(**asked, remat='full'), whole.workdir)
+  assert seen == [training.Objective('dpo', 8.0, **asked, remat=True)]
+
+
 def test_checkpoints_of_other_pairs_are_refused(whole, tmp_path):
   write_pairs(tmp_path, train=8)
   folder = tmp_path / 'align' / 'checkpoints'
@@ -307,6 +335,19 @@ def test_encode_counts_what_it_cuts_and_drops():
   assert [len(c) for c in rows[0].completions] == [5, 2]
   assert rows[0].completions[0][-1] == 1
   assert [len(c) for c in rows[1].completions] == [5, 5]
+
+
+def test_a_row_may_weigh_the_share_of_its_winner():
+  items = [
+      records.Pair('q', 'en', 'a', 'b', 'c', 'en', 0.75),
+      records.Target('q', 'en', 'a', 'b', 0.5),
+  ]
+  weights = lambda **options: [
+      row.weight
+      for row in align.encode(items, Letters(), max_length=9, **options)[0]
+  ]
+  assert weights() == weights(weighting='none') == [1, 1]
+  assert weights(weighting='share') == [0.75, 0.5]
 
 
 def test_the_adapter_has_the_tensors_of_peft(whole):

@@ -94,7 +94,12 @@ def test_a_good_config_passes(cfg):
         ('lora.targets', (), 'at least one'),
         ('train.method', 'dpoo', "did you mean 'dpo'?"),
         ('train.beta', 0.0, '(0, inf)'),
+        ('train.loss', 'sigmoids', "did you mean 'sigmoid'?"),
         ('train.label_smoothing', 0.5, '[0, 0.5)'),
+        ('train.sft_weight', -0.1, '[0, inf)'),
+        ('train.simpo_gamma', -0.1, '[0, inf)'),
+        ('train.weighting', 'shares', "did you mean 'share'?"),
+        ('train.remat', True, 'there are: full, none'),
         ('train.learning_rate', 0.0, '(0, inf)'),
         ('train.learning_rate', float('inf'), '(0, inf)'),
         ('train.schedule', 'cosin', "did you mean 'cosine'?"),
@@ -201,6 +206,21 @@ def test_an_english_answer_needs_english(cfg):
   assert 'add en' in problems(cfg, languages=('de', 'fr'))
   assert problems(cfg, pair__gold='paper') == ''
   assert 'add en' in problems(cfg, pair__positives='english')
+
+
+def test_smoothing_is_of_two_losses(cfg):
+  assert problems(cfg, train__label_smoothing=0.1) == ''
+  assert problems(cfg, train__loss='robust') == ''
+  assert 'has no effect' in problems(cfg, train__loss='ipo')
+  assert problems(cfg, train__label_smoothing=0.0) == ''
+
+
+def test_losses_of_pairs_are_not_for_targets(cfg):
+  assert problems(cfg, train__method='sft') == ''
+  assert 'are for pairs' in problems(cfg, train__loss='hinge')
+  assert problems(cfg, train__method='dpo', train__sft_weight=1.0) == ''
+  said = problems(cfg, train__method='sft', train__loss='sigmoid')
+  assert 'are for pairs' in said
 
 
 def test_two_axes_cannot_both_take_what_is_left(cfg):

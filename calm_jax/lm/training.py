@@ -49,8 +49,15 @@ class Objective:
   scale: float  # of the adapter: alpha / rank
   beta: float = 0.1
   label_smoothing: float = 0.0
+  loss: str = 'sigmoid'  # of pairs; or ipo, hinge, simpo, robust
+  sft_weight: float = 0.0  # of the chosen answer's loss per token
+  simpo_gamma: float = 0.5
   remat: bool = False  # recompute each layer in the backward pass
   chunk: int = 256  # completion positions whose logits exist at once
+
+  @property
+  def has_reference(self) -> bool:
+    return self.method == 'dpo' and self.loss != 'simpo'
 
 
 def row_mask(
@@ -121,7 +128,33 @@ def batch_means(
         sums.logp_B2[:, 0], sums.tokens_B2[:, 0], batch.weight_B
     )
     return {'loss': Mean(*loss)}
-  return _dpo_means(objective, sums, batch)
+  return pair_means(objective, sums, batch)
+
+
+def pair_means(
+    objective: Objective, sums: Completions, batch: Batch
+) -> dict[str, Mean]:
+  """The loss of preference pairs and their metrics."""
+  loss_B, reward_B2 = _preferences(objective, sums, batch)
+  nll_B = -_per_token(sums.logp_B2, sums)[:, 0]
+  weight_B = batch.weight_B
+  loss_B += objective.sft_weight * nll_B
+  means = {'loss': Mean((weight_B * loss_B).sum(), weight_B.sum())}
+  # The metrics describe the pairs as they are, whatever their weights.
+  real_B = (weight_B > 0).astype(jnp.float32)
+  mean = lambda x_B: Mean((real_B * x_B).sum(), real_B.sum())
+  margin_B = reward_B2[:, 0] - reward_B2[:, 1]
+  means['rewards/margins'] = mean(margin_B)
+  means['rewards/accuracies'] = mean(margin_B > 0)
+  if objective.sft_weight:
+    means['nll_loss'] = mean(nll_B)
+  for side, name in enumerate(('chosen', 'rejected')):
+    means[f'rewards/{name}'] = mean(reward_B2[:, side])
+    means[f'logps/{name}'] = mean(sums.logp_B2[:, side])
+    means[f'logits/{name}'] = Mean(
+        mean(sums.logit_B2[:, side]).total, mean(sums.tokens_B2[:, side]).total
+    )
+  return means
 
 
 def make_step(
@@ -222,29 +255,33 @@ def _token_scores(cfg, params, hidden_BCD, labels_BC, chunk: int):
   return tuple(join(x) for x in scores)
 
 
-def _dpo_means(
+def _preferences(
     objective: Objective, sums: Completions, batch: Batch
-) -> dict[str, Mean]:
-  loss_B, margin_B = losses.dpo_loss(
-      sums.logp_B2[:, 0],
-      sums.logp_B2[:, 1],
-      batch.ref_B2[:, 0],
-      batch.ref_B2[:, 1],
-      beta=objective.beta,
-      label_smoothing=objective.label_smoothing,
-  )
-  weight_B = batch.weight_B
-  means = {'loss': Mean((weight_B * loss_B).sum(), weight_B.sum())}
-  # The metrics describe the pairs as they are, whatever their weights.
-  real_B = (weight_B > 0).astype(jnp.float32)
-  mean = lambda x_B: Mean((real_B * x_B).sum(), real_B.sum())
-  reward_B2 = objective.beta * (sums.logp_B2 - batch.ref_B2)
-  means['rewards/margins'] = mean(margin_B)
-  means['rewards/accuracies'] = mean(margin_B > 0)
-  for side, name in enumerate(('chosen', 'rejected')):
-    means[f'rewards/{name}'] = mean(reward_B2[:, side])
-    means[f'logps/{name}'] = mean(sums.logp_B2[:, side])
-    means[f'logits/{name}'] = Mean(
-        mean(sums.logit_B2[:, side]).total, mean(sums.tokens_B2[:, side]).total
-    )
-  return means
+) -> tuple[jax.Array, jax.Array]:
+  """Each pair's loss, and the rewards [B, 2] as TRL defines them."""
+  beta, smoothing = objective.beta, objective.label_smoothing
+  if objective.loss == 'simpo':
+    mean_B2 = _per_token(sums.logp_B2, sums)
+    gap_B = mean_B2[:, 0] - mean_B2[:, 1]
+    loss_B = losses.simpo_loss(gap_B, beta=beta, gamma=objective.simpo_gamma)
+    return loss_B, beta * mean_B2
+  gain_B2 = sums.logp_B2 - batch.ref_B2
+  margin_B = beta * (gain_B2[:, 0] - gain_B2[:, 1])
+  match objective.loss:
+    case 'sigmoid':
+      loss_B = losses.dpo_loss(margin_B, label_smoothing=smoothing)
+    case 'robust':
+      loss_B = losses.robust_loss(margin_B, noise=smoothing)
+    case 'hinge':
+      loss_B = losses.hinge_loss(margin_B)
+    case 'ipo':
+      mean_B2 = _per_token(gain_B2, sums)
+      loss_B = losses.ipo_loss(mean_B2[:, 0] - mean_B2[:, 1], beta=beta)
+    case _:
+      raise ValueError(f'unknown loss {objective.loss!r}')
+  return loss_B, beta * gain_B2
+
+
+def _per_token(sum_B2: jax.Array, sums: Completions) -> jax.Array:
+  # Rows that fill a batch up have no tokens.
+  return sum_B2 / jnp.maximum(sums.tokens_B2, 1)

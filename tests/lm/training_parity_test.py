@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ torch = pytest.importorskip('torch', reason='parity needs torch')
 datasets = pytest.importorskip('datasets', reason='parity needs datasets')
 peft = pytest.importorskip('peft', reason='parity needs peft')
 trl = pytest.importorskip('trl', reason='parity needs trl')
+cpo = pytest.importorskip('trl.experimental.cpo', reason='parity needs its CPO')
 transformers = pytest.importorskip('transformers')
 
 import tokenizers  # noqa: E402
@@ -21,6 +23,7 @@ from torch.utils import data as torch_data  # noqa: E402
 
 from calm_jax.lm import batches, decoder, sharding, training, weights  # noqa: E402
 from calm_jax.lm import lora as lora_lib  # noqa: E402
+from calm_jax.lm import losses as losses_lib  # noqa: E402
 from calm_jax.lm import optimizer as optimizers  # noqa: E402
 
 # TRL, PEFT and torch warn of themselves.
@@ -98,11 +101,12 @@ def _rows(texts):
 def _trainer(base, tokenizer, texts, tmp_path, **changes):
   """TRL's own trainer, which reads `texts` in order."""
   sft = 'completion' in texts[0]
-  kind, config = (
-      (trl.SFTTrainer, trl.SFTConfig)
-      if sft
-      else (trl.DPOTrainer, trl.DPOConfig)
-  )
+  if sft:
+    kind, config = trl.SFTTrainer, trl.SFTConfig
+  elif changes.get('loss_type') == 'simpo':
+    kind, config = cpo.CPOTrainer, cpo.CPOConfig
+  else:
+    kind, config = trl.DPOTrainer, trl.DPOConfig
 
   class InOrder(kind):
 
@@ -167,6 +171,24 @@ def _gradients_as_peft(grads, tmp_path):
   return safetensors.load_file(tmp_path / 'grads' / lora_lib.WEIGHTS)
 
 
+def _assert_same_gradients(grads, model, tmp_path):
+  """Of every factor, in PEFT's model and in ours."""
+  mine = _gradients_as_peft(grads, tmp_path)
+  compared = 0
+  for name, parameter in model.named_parameters():
+    if parameter.requires_grad:
+      grad = parameter.grad.numpy()
+      np.testing.assert_allclose(
+          mine[name.replace('.default', '')],
+          grad,
+          rtol=1e-4,
+          atol=1e-4 * np.abs(grad).max(),
+          err_msg=name,
+      )
+      compared += 1
+  assert compared == len(mine) == 8
+
+
 def _mesh():
   return sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
 
@@ -208,22 +230,83 @@ def test_one_batch(base, tokenizer, tmp_path, sides):
   theirs = trainer._metrics['train']
   for name in means.keys() - {'loss'}:
     assert means[name] == pytest.approx(theirs[name][0], rel=1e-4), name
-  mine = _gradients_as_peft(grads, tmp_path)
-  compared = 0
-  for name, parameter in trainer.model.named_parameters():
-    if parameter.requires_grad:
-      grad = parameter.grad.numpy()
-      np.testing.assert_allclose(
-          mine[name.replace('.default', '')],
-          grad,
-          rtol=1e-4,
-          atol=1e-4 * np.abs(grad).max(),
-          err_msg=name,
-      )
-      compared += 1
-  assert compared == len(mine) == 8
+  _assert_same_gradients(grads, trainer.model, tmp_path)
   if method == 'dpo':
     assert abs(means['rewards/margins']) > 0.01
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs'),
+    [
+        ({'loss': 'ipo'}, {'loss_type': ['ipo']}),
+        ({'loss': 'hinge'}, {'loss_type': ['hinge']}),
+        (
+            {'loss': 'robust', 'label_smoothing': 0.2},
+            {'loss_type': ['robust'], 'label_smoothing': 0.2},
+        ),
+        (
+            {'loss': 'sigmoid', 'sft_weight': 0.7},
+            {'loss_type': ['sigmoid', 'sft'], 'loss_weights': [1.0, 0.7]},
+        ),
+        (
+            {'loss': 'simpo', 'simpo_gamma': 0.8},
+            {'loss_type': 'simpo', 'simpo_gamma': 0.8, 'cpo_alpha': 0.0},
+        ),
+    ],
+    ids=lambda changes: changes.get('loss', ''),
+)
+def test_other_losses(base, tokenizer, tmp_path, ours, theirs):
+  """Loss, rewards and gradients; TRL is given one pair at a time."""
+  texts = _texts(6, ('chosen', 'rejected'))
+  # The SFT term of a larger batch would be the mean over all its tokens.
+  theirs = theirs | {'per_device_train_batch_size': 1, 'beta': 0.5}
+  trainer = _trainer(base, tokenizer, texts, tmp_path, **theirs)
+  _randomise_b(trainer.model)
+  cfg, params, lora = _ours(base, trainer.model, tmp_path)
+  trainer.model.train()
+  expected = []
+  for inputs in trainer.get_train_dataloader():
+    loss = trainer.compute_loss(trainer.model, inputs)
+    (loss / 6).backward()
+    expected.append(float(loss))
+
+  objective = training.Objective('dpo', LORA.scale, 0.5, chunk=4, **ours)
+  rows, ref_N2 = _rows(texts), None
+  if objective.has_reference:
+    ref_N2 = _with_reference(cfg, params, objective, rows)
+  batch = batches.build(rows, np.arange(6), SHAPE, ref_N2)
+
+  def mean(lora):
+    means = training.batch_means(cfg, objective, params, lora, batch)
+    return means['loss'].total / means['loss'].count, means
+
+  grads, means = jax.jit(jax.grad(mean, has_aux=True))(lora)
+  means = training.merge_means([means])
+  assert len(expected) == 6
+  assert means['loss'] == pytest.approx(np.mean(expected), rel=1e-4)
+  simpo = objective.loss == 'simpo'
+  logged = (trainer._stored_metrics if simpo else trainer._metrics)['train']
+  for name in ('chosen', 'rejected', 'margins', 'accuracies'):
+    name = f'rewards/{name}'
+    assert means[name] == pytest.approx(np.mean(logged[name]), rel=1e-4), name
+  _assert_same_gradients(grads, trainer.model, tmp_path)
+
+
+def test_label_smoothing_by_trls_arithmetic():
+  """TRL smooths labels in CPO; with gains for log-probabilities that is DPO."""
+  chosen_B, rejected_B = np.float32([[3, -1, 0.2], [1, 2, 0.1]])
+  options = {'beta': 0.5, 'label_smoothing': 0.2}
+  trainer = types.SimpleNamespace(
+      alpha=0.0,
+      loss_type='sigmoid',
+      accelerator=types.SimpleNamespace(device='cpu'),
+      **options,
+  )
+  theirs, *_ = cpo.CPOTrainer.cpo_loss(
+      trainer, torch.tensor(chosen_B), torch.tensor(rejected_B)
+  )
+  ours = losses_lib.dpo_loss(0.5 * (chosen_B - rejected_B), label_smoothing=0.2)
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
 @pytest.mark.parametrize('sides', [('chosen', 'rejected'), ('completion',)])

@@ -309,3 +309,79 @@ def test_weights_count_in_the_loss_and_not_in_the_metrics():
   assert both['loss'] == pytest.approx(mixed, rel=1e-5)
   margin = (first['rewards/margins'] + second['rewards/margins']) / 2
   assert both['rewards/margins'] == pytest.approx(margin, rel=1e-5)
+
+
+# Two pairs, and a row that fills the batch up. Chosen gains 6 and 2 over the
+# reference, 3 and 0.5 per token; rejected loses 4 and gains 1, -1 and 1.
+SUMS = training.Completions(
+    logp_B2=np.float32([[-4, -12], [-8, -1], [0, 0]]),
+    logit_B2=np.zeros((3, 2), np.float32),
+    tokens_B2=np.int32([[2, 4], [4, 1], [0, 0]]),
+)
+REF_B2 = np.float32([[-10, -8], [-10, -2], [0, 0]])
+
+
+def _pair_means(loss, weights=(1, 1, 0), ref_B2=REF_B2, **changes):
+  objective = dataclasses.replace(DPO, loss=loss, beta=0.5, **changes)
+  batch = _batch(_rows(3), range(3))._replace(
+      weight_B=np.float32(weights), ref_B2=ref_B2
+  )
+  return training.merge_means([training.pair_means(objective, SUMS, batch)])
+
+
+def _softplus(x):
+  return math.log1p(math.exp(x))
+
+
+@pytest.mark.parametrize(
+    ('loss', 'changes', 'first', 'second'),
+    [
+        ('sigmoid', {}, _softplus(-5), _softplus(-0.5)),
+        (
+            'sigmoid',
+            {'label_smoothing': 0.25},
+            0.75 * _softplus(-5) + 0.25 * _softplus(5),
+            0.75 * _softplus(-0.5) + 0.25 * _softplus(0.5),
+        ),
+        (
+            'robust',
+            {'label_smoothing': 0.25},
+            1.5 * _softplus(-5) - 0.5 * _softplus(5),
+            1.5 * _softplus(-0.5) - 0.5 * _softplus(0.5),
+        ),
+        ('hinge', {}, 0, 0.5),
+        ('ipo', {}, 9, 2.25),
+        # The means of the policy alone: -2 and -3, then -2 and -1.
+        ('simpo', {'simpo_gamma': 1.0}, _softplus(0.5), _softplus(1.5)),
+        ('hinge', {'sft_weight': 0.5}, 0 + 1, 0.5 + 1),
+    ],
+)
+def test_preference_losses_by_hand(loss, changes, first, second):
+  means = _pair_means(loss, **changes)
+  assert means['loss'] == pytest.approx((first + second) / 2, rel=1e-5)
+  weighted = _pair_means(loss, weights=(0.75, 0.25, 0), **changes)
+  mixed = 0.75 * first + 0.25 * second
+  assert weighted['loss'] == pytest.approx(mixed, rel=1e-5)
+  assert weighted['rewards/margins'] == means['rewards/margins']
+
+
+def test_rewards_are_gains_or_means_of_the_policy():
+  assert _pair_means('ipo')['rewards/chosen'] == pytest.approx(2)
+  assert _pair_means('ipo')['rewards/rejected'] == pytest.approx(-0.75)
+  simpo = _pair_means('simpo', ref_B2=np.full((3, 2), np.nan))
+  assert simpo['rewards/chosen'] == pytest.approx(-1)
+  assert simpo['rewards/accuracies'] == 0.5
+  assert 'nll_loss' not in simpo
+  assert _pair_means('simpo', sft_weight=1.0)['nll_loss'] == pytest.approx(2)
+
+
+def test_an_unknown_loss_is_refused():
+  with pytest.raises(ValueError, match='kto'):
+    _pair_means('kto')
+
+
+def test_who_needs_a_reference():
+  needs = lambda **c: dataclasses.replace(DPO, **c).has_reference
+  assert needs(loss='ipo')
+  assert not needs(loss='simpo')
+  assert not needs(method='sft')
