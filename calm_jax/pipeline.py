@@ -320,7 +320,8 @@ def _listed(counts: Mapping[str, Any]) -> str:
       name: f'{value:.4g}' if isinstance(value, float) else value
       for name, value in counts.items()
   }
-  return ', '.join(f'{k} {v}' for k, v in told.items() if v != 0)
+  shown = [f'{k} {v}' for k, v in told.items() if v != 0]
+  return ', '.join(shown) or 'nothing to do'
 
 
 def _summary(workdir: pathlib.Path, package: str) -> None:

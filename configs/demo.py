@@ -1,4 +1,4 @@
-"""CALM end to end on a laptop: a 135M model, 36 bundled questions, CPU.
+"""CALM end to end on a laptop: a 135M model, bundled questions, CPU.
 
 python -m tools.fetch_demo_model --out=models/smollm2-135m-instruct
 python -m calm_jax.main --config=configs/demo.py --workdir=runs/demo
@@ -16,7 +16,8 @@ def get_config():
   c.model = 'models/smollm2-135m-instruct'
   c.dtype = 'float32'
   c.data.name = 'demo'
-  c.sample.max_new_tokens = 48
+  c.limit = 16
+  c.sample.max_new_tokens = 40
   # Small models rarely name an option by themselves.
   c.sample.answer = 'two_stage'
   c.sample.slots = 48
@@ -29,5 +30,5 @@ def get_config():
   c.train.batch_size = 2
   c.train.accumulation = 2
   c.train.eval_every = 10
-  c.evaluate.max_new_tokens = 48
+  c.evaluate.max_new_tokens = 40
   return c
