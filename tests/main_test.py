@@ -38,7 +38,7 @@ def test_help_is_quick_and_says_how():
       '--config=configs/demo.py --workdir=runs/demo',
       '--config.sample.m=5',
       '--stages',
-      'read translate sample vote pair align evaluate',
+      'read translate retrieve sample vote pair align',
       '--workdir',
   ):
     assert text in done.stdout
