@@ -27,6 +27,7 @@ _PATHS = (
     'retrieve.corpus',
     'retrieve.index',
     'retrieve.model',
+    'pair.file',
 )
 _HUB_ID = re.compile(r'[\w-][\w.-]*/[\w-][\w.-]*')
 # Where the README and the launch scripts put models and results: a hub id that
@@ -183,6 +184,12 @@ def _text(value: Any) -> str | None:
   return None if isinstance(value, str) else 'must be text'
 
 
+def _file(value: Any) -> str | None:
+  if value == '' or (isinstance(value, str) and pathlib.Path(value).is_file()):
+    return None
+  return 'is no file; leave it empty to do without'
+
+
 def _word(value: Any) -> str | None:
   if isinstance(value, str) and re.fullmatch(r'[\w.-]+', value):
     return None
@@ -262,6 +269,7 @@ RULES: dict[str, Check] = {
     'retrieve.top_k': _whole(0),
     'retrieve.noise': _whole(0),
     'retrieve.noise_kind': _one_of('random', 'contradicting'),
+    'pair.file': _file,
     'pair.positives': _one_of(*preferences.POSITIVES),
     'pair.gold': _one_of(*preferences.GOLD),
     'pair.cap': _whole(0),

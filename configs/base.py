@@ -74,6 +74,9 @@ def get_config():
   c.retrieve.noise_kind = 'random'  # or contradicting (needs labels)
 
   c.pair = ConfigDict()
+  # Your own pairs (targets for sft), a file for TRL or LLaMA-Factory; empty:
+  # made from the votes. With a file, only val_size below has an effect.
+  c.pair.file = ''
   # Or all, same_language_first, highest_logprob, english (its first winner).
   c.pair.positives = 'last'
   # Ground-truth baselines. paper: only questions whose winner is gold; or

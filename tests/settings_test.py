@@ -82,6 +82,7 @@ def test_a_good_config_passes(cfg):
         ('translate.price', -0.1, '[0, inf)'),
         ('translate.project', 'my project', 'Google Cloud project'),
         ('translate.location', '', 'one word'),
+        ('pair.file', 'nowhere.jsonl', 'is no file'),
         ('pair.positives', 'lst', "did you mean 'last'?"),
         ('pair.gold', 'papr', "did you mean 'paper'?"),
         ('pair.cap', -1, 'at least 0'),
