@@ -20,6 +20,7 @@ LAYERS = (
     ('formats', 'guard'),
     ('lm', 'qa', 'html'),
     ('datasets', 'translators', 'retrieval', 'generation'),
+    ('rules', 'combinations'),
     ('settings',),
     ('ledger',),
     (
@@ -51,6 +52,8 @@ LIGHT = (
     'datasets',
     'translators',
     'retrieval',
+    'rules',
+    'combinations',
     'settings',
     'ledger',
     'read',

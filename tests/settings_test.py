@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calm_jax import settings
+from calm_jax import rules, settings
 from configs import base, tiny
 
 ALL = base.get_config()
@@ -28,7 +28,7 @@ def problems(cfg, **fields):
 
 
 def test_every_field_of_the_base_config_has_a_rule_and_no_other():
-  assert settings.RULES.keys() == settings.flatten(ALL).keys()
+  assert rules.RULES.keys() == settings.flatten(ALL).keys()
 
 
 def test_a_good_config_passes(cfg):
@@ -312,7 +312,7 @@ def test_the_targets_are_those_of_the_decoder():
   from calm_jax.lm import decoder
 
   for target in decoder.PROJECTIONS:
-    assert settings.RULES['lora.targets']((target,)) is None
-  said = settings.RULES['lora.targets'](())
+    assert rules.RULES['lora.targets']((target,)) is None
+  said = rules.RULES['lora.targets'](())
   assert said is not None
   assert said.count('_proj') == len(decoder.PROJECTIONS)

