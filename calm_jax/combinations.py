@@ -23,6 +23,24 @@ def _copies(m: int, temperature: float) -> str | None:
   return None
 
 
+def _slots(m: int, slots: int) -> str | None:
+  if m > slots:
+    return (
+        f'config.sample.slots = {slots} does not hold all config.sample.m ='
+        f' {m} answers to a question, which are drawn together: raise slots'
+    )
+  return None
+
+
+def _paper_shots(style: str, shots: int) -> str | None:
+  if style == 'paper' and shots:
+    return (
+        f'config.prompt.shots = {shots}, but config.prompt.style=paper has no'
+        ' worked examples: set shots to 0, or style to default'
+    )
+  return None
+
+
 def _paper(style: str, parser: str, langs: tuple[str, ...]) -> str | None:
   if 'es' in langs and (style == 'paper' or parser == 'authors'):
     return (
@@ -103,6 +121,8 @@ def _nothing_to_show(backend: str, top_k: int, noise: int) -> str | None:
 TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('mesh.data', 'mesh.fsdp', 'mesh.tensor'), _mesh),
     (('sample.m', 'sample.temperature'), _copies),
+    (('sample.m', 'sample.slots'), _slots),
+    (('prompt.style', 'prompt.shots'), _paper_shots),
     (('prompt.style', 'vote.parser', 'languages'), _paper),
     (('pair.positives', 'pair.gold', 'languages'), _english),
     (('train.method', 'train.loss', 'train.label_smoothing'), _smoothing),

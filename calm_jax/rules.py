@@ -19,6 +19,18 @@ _HUB_ID = re.compile(r'[\w-][\w.-]*/[\w-][\w.-]*')
 # Where the README and the launch scripts put models and results: a hub id that
 # starts so is a folder that is not there yet.
 _OWN_FOLDERS = ('models', 'runs')
+# One of each must be in a model's folder, and what to do where none is.
+_MODEL_FILES = (
+    (('config.json',), 'not a Hugging Face model folder'),
+    (
+        ('model.safetensors', 'model-*.safetensors'),
+        'weights are read from safetensors only; convert or download them',
+    ),
+    (
+        ('tokenizer.json', 'tokenizer.model'),
+        'copy one from the Hugging Face version of the model',
+    ),
+)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -116,10 +128,8 @@ def _model(value: Any) -> str | None:
   if not isinstance(value, str) or not value:
     return 'must be a folder or a hub id such as org/name'
   folder = pathlib.Path(value)
-  if (folder / 'config.json').is_file():
-    return None
   if folder.exists():
-    return 'is here but holds no config.json: not a Hugging Face model folder'
+    return _model_folder(folder)
   if not _HUB_ID.fullmatch(value):
     return 'is no folder here, and no hub id either (those read org/name)'
   owner = value.split('/')[0]
@@ -131,11 +141,19 @@ def _model(value: Any) -> str | None:
   return None
 
 
+def _model_folder(folder: pathlib.Path) -> str | None:
+  """What a look at its names tells; loading it tells the rest."""
+  for patterns, remedy in _MODEL_FILES:
+    if not any(file.is_file() for p in patterns for file in folder.glob(p)):
+      return f'is here but holds no {" and no ".join(patterns)}: {remedy}'
+  return None
+
+
 RULES: dict[str, Check] = {
     'model': _model,
     'revision': _text,
     'dtype': _one_of('bfloat16', 'float32'),
-    'seed': _whole(0),
+    'seed': _whole(0, 2**31 - 1),  # jit takes seeds as int32
     'languages': _some_of(languages.LANGUAGES),
     'limit': _whole(0),
     'data.name': _one_of(*datasets.READERS),

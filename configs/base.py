@@ -24,9 +24,9 @@ def get_config():
   c.data.test_split = 'test'  # evaluated
 
   c.mesh = ConfigDict()  # devices along each axis; -1: all that are left
-  c.mesh.data = -1
-  c.mesh.fsdp = 1
-  c.mesh.tensor = 1
+  c.mesh.data = -1  # each with other rows of a batch and all weights
+  c.mesh.fsdp = 1  # each with other rows, and a part of the weights
+  c.mesh.tensor = 1  # each with a part of every layer, for the same rows
 
   c.prompt = ConfigDict()
   c.prompt.style = 'default'  # or paper: the authors' wording, for replay
@@ -37,7 +37,7 @@ def get_config():
   c.sample.temperature = 1.0  # paper; 0: greedy
   c.sample.top_p = 0.9  # paper
   c.sample.top_k = 0  # 0: off (framework: 50)
-  c.sample.max_new_tokens = 512  # paper
+  c.sample.max_new_tokens = 512  # tokens of an answer (paper)
   c.sample.answer = 'free'  # or two_stage: reason, then draw the letter
   c.sample.slots = 64  # sequences decoded at once, all devices together
   c.sample.shard = 512  # questions x languages per file; the unit of restart
@@ -119,6 +119,6 @@ def get_config():
 
   c.evaluate = ConfigDict()
   c.evaluate.temperature = 0.0  # 0: greedy
-  c.evaluate.max_new_tokens = 512
+  c.evaluate.max_new_tokens = 512  # tokens of an answer
   c.evaluate.bootstrap = 1000  # resamples behind each 95 % interval
   return c

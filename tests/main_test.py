@@ -120,7 +120,8 @@ def test_a_mistake_inside_a_config_file_keeps_its_traceback(tmp_path):
 def test_a_folder_in_use_is_told(workdir, tmp_path):
   from calm_jax import guard
 
-  (tmp_path / 'config.json').write_text('{}')
+  for name in ('config.json', 'model.safetensors', 'tokenizer.json'):
+    (tmp_path / name).touch()
   with guard.locked(workdir):
     done = main(TINY, f'--workdir={workdir}', f'--config.model={tmp_path}')
   assert done.returncode == 1

@@ -103,7 +103,8 @@ def folder(tmp_path):
   for name, text in FILES.items():
     (package / name).write_text(textwrap.dedent(text))
   (tmp_path / 'model').mkdir()
-  (tmp_path / 'model' / 'config.json').write_text('{}')
+  for name in ('config.json', 'model.safetensors', 'tokenizer.json'):
+    (tmp_path / 'model' / name).touch()
   (tmp_path / 'store').mkdir()
   return tmp_path
 

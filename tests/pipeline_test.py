@@ -27,7 +27,8 @@ def cfg(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(FAKES)
   model = tmp_path / 'model'
   model.mkdir()
-  (model / 'config.json').write_text('{}')
+  for name in ('config.json', 'model.safetensors', 'tokenizer.json'):
+    (model / name).touch()
   c = tiny.get_config()
   c.model = str(model)
   return c

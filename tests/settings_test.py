@@ -13,10 +13,17 @@ ALL = base.get_config()
 @pytest.fixture
 def cfg(tmp_path):
   """A config with nothing wrong."""
-  (tmp_path / 'config.json').write_text('{}')
   c = tiny.get_config()
-  c.model = str(tmp_path)
+  c.model = str(model_folder(tmp_path / 'model'))
   return c
+
+
+def model_folder(path):
+  """A folder with the names of a model's files."""
+  path.mkdir()
+  for name in ('config.json', 'model.safetensors', 'tokenizer.json'):
+    (path / name).touch()
+  return path
 
 
 def problems(cfg, **fields):
@@ -39,7 +46,8 @@ def test_a_good_config_passes(cfg):
 @pytest.mark.parametrize(
     ('field', 'value', 'said'),
     [
-        ('seed', -1, 'whole number of at least 0'),
+        ('seed', -1, 'whole number from 0 to 2147483647'),
+        ('seed', 2**31, 'whole number from 0 to 2147483647'),
         ('seed', True, 'whole number'),
         ('limit', -1, 'whole number of at least 0'),
         ('limit', 1.5, 'whole number'),
@@ -132,6 +140,7 @@ def test_one_wrong_value_is_one_problem(cfg, field, value, said):
 @pytest.mark.parametrize(
     ('field', 'value'),
     [
+        ('seed', 2**31 - 1),
         ('sample.temperature', 1),
         ('sample.top_p', 1.0),
         ('pair.min_share', 1),
@@ -193,6 +202,19 @@ def test_equal_samples(cfg):
   assert problems(cfg, sample__m=1) == ''
 
 
+def test_a_question_needs_a_slot_for_each_answer(cfg):
+  said = problems(cfg, sample__m=5, sample__slots=4)
+  assert 'raise slots' in said
+  assert '\n' not in said
+  assert problems(cfg, sample__slots=5) == ''
+
+
+def test_the_papers_prompts_have_no_examples(cfg):
+  assert problems(cfg, prompt__style='paper') == ''
+  assert 'set shots to 0' in problems(cfg, prompt__shots=2)
+  assert problems(cfg, prompt__style='default') == ''
+
+
 def test_spanish_is_not_in_the_paper(cfg):
   assert problems(cfg, languages=('en', 'es')) == ''
   assert 'Spanish' in problems(cfg, prompt__style='paper')
@@ -241,6 +263,8 @@ def test_the_translations_must_be_there(cfg, tmp_path):
   said = problems(cfg, translate__backend='files')
   assert "config.translate.path = ''" in said
   assert 'translate.path' in problems(cfg, translate__path=str(tmp_path / 'x'))
+  assert 'en-fr.jsonl' in problems(cfg, translate__path=str(tmp_path))
+  (tmp_path / 'en-fr.jsonl').touch()
   assert problems(cfg, translate__path=str(tmp_path)) == ''
   assert problems(cfg, translate__backend='none', translate__path='x') == ''
 
@@ -266,11 +290,31 @@ def test_the_translations_must_be_there(cfg, tmp_path):
 def test_models(cfg, tmp_path, monkeypatch, model, said):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'half').mkdir()
-  (tmp_path / 'full').mkdir()
-  (tmp_path / 'full' / 'config.json').write_text('{}')
+  model_folder(tmp_path / 'full')
   found = problems(cfg, model=model)
   assert bool(found) == bool(said)
   assert said in found
+
+
+@pytest.mark.parametrize(
+    ('lacking', 'said'),
+    [
+        ('config.json', 'not a Hugging Face model folder'),
+        ('model.safetensors', 'no model.safetensors and no model-*.safeten'),
+        ('tokenizer.json', 'no tokenizer.json and no tokenizer.model'),
+    ],
+)
+def test_a_model_folder_is_whole(cfg, tmp_path, lacking, said):
+  (tmp_path / 'model' / lacking).unlink()
+  found = problems(cfg)
+  assert found.startswith('config.model = ')
+  assert said in found
+
+
+def test_weights_may_be_several_files(cfg, tmp_path):
+  whole = tmp_path / 'model' / 'model.safetensors'
+  whole.rename(tmp_path / 'model' / 'model-00001-of-00002.safetensors')
+  assert problems(cfg) == ''
 
 
 @pytest.mark.parametrize(
@@ -287,9 +331,10 @@ def test_languages_are_a_tuple_however_they_are_given(cfg, value):
 
 def test_home_is_found_without_the_shell(cfg, tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
-  assert problems(cfg, model='~', data__path='~') == ''
+  assert problems(cfg, model='~/model', data__path='~') == ''
   normal = settings.normalise(cfg)
-  assert (normal.model, normal.data.path) == (str(tmp_path), str(tmp_path))
+  model, data = normal.model, normal.data.path
+  assert (model, data) == (str(tmp_path / 'model'), str(tmp_path))
 
 
 def test_normalising_changes_a_copy_and_locks_it(cfg):

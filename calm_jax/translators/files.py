@@ -17,11 +17,11 @@ from calm_jax.translators import translator
 
 
 def problem(path: str) -> str | None:
-  if path and pathlib.Path(path).is_dir():
+  if path and _paths(pathlib.Path(path)):
     return None
   return (
       f'reads a folder of {{source}}-{{target}}.jsonl:'
-      f' config.translate.path = {path!r} is none'
+      f' config.translate.path = {path!r} holds no file like en-fr.jsonl'
   )
 
 
