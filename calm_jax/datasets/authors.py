@@ -81,26 +81,37 @@ def _read(
     /,
 ) -> tuple[list[records.Question], dict[str, int]]:
   """The questions in those of `languages` that there are, and the drops."""
+  files = _find(release, path, split, languages)
+  first = release.native or next(iter(files))
+  found = {lang: _load(file) for lang, (file,) in files.items()}
+  versions = {}
+  for lang, (file,) in files.items():
+    with rows.at(str(file)):
+      matched = _matched(found[first], found[lang])
+    versions[lang] = _versions(matched, release, split, lang)
+  kept, dropped = alignment.align(versions)
+  if extra := sum(max(0, len(f) - len(found[first])) for f in found.values()):
+    dropped['extra_row'] = extra
+  return [q for q in kept if q.lang in languages], dropped
+
+
+def _find(
+    release: Release,
+    path: pathlib.Path,
+    split: str,
+    languages: Sequence[str],
+    /,
+) -> dict[str, list[pathlib.Path]]:
+  """The one file of each of `languages` that there is."""
   wanted = [lang for lang in languages if lang in release.files]
   if not wanted:
     raise ValueError(
         f'config.languages = {tuple(languages)}: data.name={release.name} has '
         f'only {", ".join(release.files)}; add one of them'
     )
-  first = release.native or wanted[0]
   # An original is read in any case: its translations must agree with it.
-  langs = list(dict.fromkeys((*wanted, first)))
-  files = {lang: _find(release, path, split, lang) for lang in langs}
-  found = {lang: _load(file) for lang, file in files.items()}
-  versions = {}
-  for lang in langs:
-    with rows.at(str(files[lang])):
-      matched = _matched(found[first], found[lang])
-    versions[lang] = _versions(matched, release, split, lang)
-  kept, dropped = alignment.align(versions)
-  if extra := sum(max(0, len(f) - len(found[first])) for f in found.values()):
-    dropped['extra_row'] = extra
-  return [q for q in kept if q.lang in wanted], dropped
+  langs = dict.fromkeys((*wanted, release.native or wanted[0]))
+  return {lang: [_find_file(release, path, split, lang)] for lang in langs}
 
 
 def _places(folder: str, *files: str) -> tuple[str, ...]:
@@ -108,71 +119,67 @@ def _places(folder: str, *files: str) -> tuple[str, ...]:
   return tuple(place for f in files for place in (f, f'data/{folder}/{f}'))
 
 
-read_us = functools.partial(
-    _read,
-    Release(
-        name='medqa_authors_us',
-        native='en',
-        files={
-            lang: _places('medqa/test/test_sft_en_q_1000', file)
-            for lang, file in (
-                ('en', 'all_test_native_en.json'),
-                ('zh', 'all_test_en2cn.json'),
-                ('fr', 'all_test_en2fr.json'),
-            )
-        },
-        splits=('test',),
-        options=_MEDQA_OPTIONS,
-        gold=_MEDQA_GOLD,
-    ),
+_US = Release(
+    name='medqa_authors_us',
+    native='en',
+    files={
+        lang: _places('medqa/test/test_sft_en_q_1000', file)
+        for lang, file in (
+            ('en', 'all_test_native_en.json'),
+            ('zh', 'all_test_en2cn.json'),
+            ('fr', 'all_test_en2fr.json'),
+        )
+    },
+    splits=('test',),
+    options=_MEDQA_OPTIONS,
+    gold=_MEDQA_GOLD,
 )
-read_mainland = functools.partial(
-    _read,
-    Release(
-        name='medqa_authors_mainland',
-        native='zh',
-        files={
-            lang: _places('medqa/test/test_sft_cn_q_1000', file)
-            for lang, file in (
-                ('zh', 'testset_native_cn.json'),
-                ('en', 'testset_cn2en.json'),
-                ('fr', 'all_test_cn2fr.json'),
-            )
-        },
-        splits=('test',),
-        options=_MEDQA_OPTIONS,
-        gold=_MEDQA_GOLD,
-    ),
+_MAINLAND = Release(
+    name='medqa_authors_mainland',
+    native='zh',
+    files={
+        lang: _places('medqa/test/test_sft_cn_q_1000', file)
+        for lang, file in (
+            ('zh', 'testset_native_cn.json'),
+            ('en', 'testset_cn2en.json'),
+            ('fr', 'all_test_cn2fr.json'),
+        )
+    },
+    splits=('test',),
+    options=_MEDQA_OPTIONS,
+    gold=_MEDQA_GOLD,
 )
-read_xcsqa = functools.partial(
-    _read,
-    Release(
-        name='xcsqa_authors',
-        native=None,
-        files={
-            lang: (
-                *_places(
-                    'xcsqa/samples', f'x_csqa_{code}_{{split}}_sampled.json'
-                ),
-                *_places('xcsqa/test', f'x_csqa_{code}_{{split}}.json'),
-            )
-            for lang, code in (
-                ('en', 'en'),
-                ('zh', 'cn'),
-                ('fr', 'fr'),
-                ('it', 'it'),
-                ('de', 'de'),
-                ('ja', 'ja'),
-            )
-        },
-        splits=(),
-        options=_XCSQA_OPTIONS,
-        gold=_XCSQA_GOLD,
-    ),
+_XCSQA = Release(
+    name='xcsqa_authors',
+    native=None,
+    files={
+        lang: (
+            *_places('xcsqa/samples', f'x_csqa_{code}_{{split}}_sampled.json'),
+            *_places('xcsqa/test', f'x_csqa_{code}_{{split}}.json'),
+        )
+        for lang, code in (
+            ('en', 'en'),
+            ('zh', 'cn'),
+            ('fr', 'fr'),
+            ('it', 'it'),
+            ('de', 'de'),
+            ('ja', 'ja'),
+        )
+    },
+    splits=(),
+    options=_XCSQA_OPTIONS,
+    gold=_XCSQA_GOLD,
 )
 
+read_us = functools.partial(_read, _US)
+find_us = functools.partial(_find, _US)
+read_mainland = functools.partial(_read, _MAINLAND)
+find_mainland = functools.partial(_find, _MAINLAND)
+read_xcsqa = functools.partial(_read, _XCSQA)
+find_xcsqa = functools.partial(_find, _XCSQA)
 
-def _find(
+
+def _find_file(
     release: Release, path: pathlib.Path, split: str, lang: str
 ) -> pathlib.Path:
   if release.splits and split not in release.splits:

@@ -43,16 +43,9 @@ def _read(
     /,
 ) -> tuple[list[records.Question], dict[str, int]]:
   """The split's questions in the edition's language, and the drops."""
-  if edition.lang not in languages:
-    raise ValueError(
-        f'config.languages = {tuple(languages)}: data.name={edition.name} has '
-        f'questions in {edition.lang} only, from which the others are '
-        f'translated; add {edition.lang}'
-    )
+  files = _find(edition, path, split, languages)[edition.lang]
   versions = {}
-  found = (
-      row for file in _find(edition, path, split) for row in rows.read(file)
-  )
+  found = (row for file in files for row in rows.read(file))
   for number, (where, row) in enumerate(found, 1):
     question_id = f'{edition.name}-{split}-{number:05d}'
     with rows.at(where):
@@ -60,63 +53,76 @@ def _read(
   return alignment.align({edition.lang: versions})
 
 
+def _find(
+    edition: Edition,
+    path: pathlib.Path,
+    split: str,
+    languages: Sequence[str],
+    /,
+) -> dict[str, list[pathlib.Path]]:
+  """The files of a split, by the edition's only language."""
+  if edition.lang not in languages:
+    raise ValueError(
+        f'config.languages = {tuple(languages)}: data.name={edition.name} has '
+        f'questions in {edition.lang} only, from which the others are '
+        f'translated; add {edition.lang}'
+    )
+  return {edition.lang: _find_split(edition, path, split)}
+
+
 # The paper uses the 4-option editions, whose letters differ from the others'.
-read_us = functools.partial(
-    _read,
-    Edition(
-        name='medqa_us',
-        lang='en',
-        files=(
-            'US/{split}.jsonl',
-            'US/metamap_extracted_phrases/{split}/phrases_{split}.jsonl',
-        ),
-        hub='med_qa_en_source',
+_US = Edition(
+    name='medqa_us',
+    lang='en',
+    files=(
+        'US/{split}.jsonl',
+        'US/metamap_extracted_phrases/{split}/phrases_{split}.jsonl',
     ),
+    hub='med_qa_en_source',
 )
-read_us_4 = functools.partial(
-    _read,
-    Edition(
-        name='medqa_us_4',
-        lang='en',
-        files=(
-            'US/4_options/phrases_no_exclude_{split}.jsonl',
-            'US/4_options/{split}.jsonl',
-            'phrases_no_exclude_{split}.jsonl',
-        ),
-        hub='med_qa_en_4options_source',
+_US_4 = Edition(
+    name='medqa_us_4',
+    lang='en',
+    files=(
+        'US/4_options/phrases_no_exclude_{split}.jsonl',
+        'US/4_options/{split}.jsonl',
+        'phrases_no_exclude_{split}.jsonl',
     ),
+    hub='med_qa_en_4options_source',
 )
-read_mainland = functools.partial(
-    _read,
-    Edition(
-        name='medqa_mainland',
-        lang='zh',
-        files=('Mainland/{split}.jsonl',),
-        hub='med_qa_zh_source',
-    ),
+_MAINLAND = Edition(
+    name='medqa_mainland',
+    lang='zh',
+    files=('Mainland/{split}.jsonl',),
+    hub='med_qa_zh_source',
 )
-read_mainland_4 = functools.partial(
-    _read,
-    Edition(
-        name='medqa_mainland_4',
-        lang='zh',
-        files=('Mainland/4_options/{split}.jsonl',),
-        hub='med_qa_zh_4options_source',
-    ),
+_MAINLAND_4 = Edition(
+    name='medqa_mainland_4',
+    lang='zh',
+    files=('Mainland/4_options/{split}.jsonl',),
+    hub='med_qa_zh_4options_source',
 )
 # In traditional characters, and with four options from the start.
-read_taiwan = functools.partial(
-    _read,
-    Edition(
-        name='medqa_taiwan',
-        lang='zh',
-        files=('Taiwan/{split}.jsonl',),
-        hub='med_qa_tw_source',
-    ),
+_TAIWAN = Edition(
+    name='medqa_taiwan',
+    lang='zh',
+    files=('Taiwan/{split}.jsonl',),
+    hub='med_qa_tw_source',
 )
 
+read_us = functools.partial(_read, _US)
+find_us = functools.partial(_find, _US)
+read_us_4 = functools.partial(_read, _US_4)
+find_us_4 = functools.partial(_find, _US_4)
+read_mainland = functools.partial(_read, _MAINLAND)
+find_mainland = functools.partial(_find, _MAINLAND)
+read_mainland_4 = functools.partial(_read, _MAINLAND_4)
+find_mainland_4 = functools.partial(_find, _MAINLAND_4)
+read_taiwan = functools.partial(_read, _TAIWAN)
+find_taiwan = functools.partial(_find, _TAIWAN)
 
-def _find(
+
+def _find_split(
     edition: Edition, path: pathlib.Path, split: str
 ) -> list[pathlib.Path]:
   names = [name.format(split=split) for name in edition.files]

@@ -34,13 +34,20 @@ def read(
 
   Ordered by question (as in the first language's file), then by language.
   """
-  files = {lang: _find(path, split, lang) for lang in languages}
+  files = find(path, split, languages)
   return alignment.align(
       {
           lang: _read_files(found, dataset=dataset, split=split, lang=lang)
           for lang, found in files.items()
       }
   )
+
+
+def find(
+    path: pathlib.Path, split: str, languages: Sequence[str]
+) -> dict[str, list[pathlib.Path]]:
+  """The files of a split, by language."""
+  return {lang: _find(path, split, lang) for lang in languages}
 
 
 def _find(path: pathlib.Path, split: str, lang: str) -> list[pathlib.Path]:
