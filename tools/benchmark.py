@@ -137,6 +137,10 @@ def measure() -> dict[str, Any]:
         {k: side.run for k, side in sides.items()}, _REPEATS.value
     )
     memory = {k: side.peak_memory() for k, side in sides.items()}
+  again = _difference(compilations.summary(), before)
+  device = benchmark_device.best(
+      device, benchmark_device.measure_device(_DTYPE.value)
+  )
   unit = {'sampling': 'tokens', 'training': 'pairs'}[_JOB.value]
   measured = {
       k: report.summary(found, unit) | {'peak_memory_bytes': memory[k]}
@@ -155,9 +159,7 @@ def measure() -> dict[str, Any]:
           zip(('import', 'load', 'warm_up'), spent, strict=True)
       ),
       'compilations': compiled,
-      'compilations_while_measured': _difference(
-          compilations.summary(), before
-      ),
+      'compilations_while_measured': again,
       **measured,
   }
 

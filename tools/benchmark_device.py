@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 import time
 from typing import Any
 
@@ -56,6 +57,15 @@ def measure_device(dtype: str) -> roofline.Device:
   rate = _matmul_rate(1024 if on_cpu else 8192, 2 if on_cpu else 16, dtype)
   itemsize = jnp.dtype(dtype).itemsize
   return roofline.Device(device.device_kind, bandwidth, rate, itemsize)
+
+
+def best(a: roofline.Device, b: roofline.Device) -> roofline.Device:
+  """What a device can do, measured twice: others may have disturbed once."""
+  return dataclasses.replace(
+      a,
+      bandwidth=max(a.bandwidth, b.bandwidth),
+      matmul_rate=max(a.matmul_rate, b.matmul_rate),
+  )
 
 
 def peak_memory() -> int:

@@ -112,12 +112,17 @@ def questions(
   rng = np.random.default_rng(seed)
   count = -(-requests // samples)
   prompts = lengths.prompt.draw(rng, count)
-  answers = np.minimum(
-      lengths.answer.draw(rng, count * samples), max_new_tokens
-  ).reshape(count, samples)
+  # Not cut afterwards: many answers would end at once.
+  spread = lengths.answer._replace(
+      high=min(lengths.answer.high, max_new_tokens)
+  )
+  answers = spread.draw(rng, count * samples)
   return [
-      Question(_slice(rng, corpus, prompt), tuple(row))
-      for prompt, row in zip(prompts, answers.tolist(), strict=True)
+      Question(
+          _slice(rng, corpus, prompt),
+          tuple(answers[i * samples : (i + 1) * samples]),
+      )
+      for i, prompt in enumerate(prompts)
   ]
 
 
