@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import pathlib
 
-from calm_jax import translators
+from calm_jax import datasets, translators
 
 
 def _mesh(*sizes: int) -> str | None:
@@ -79,10 +79,26 @@ def _pair_losses(method: str, loss: str, sft_weight: float) -> str | None:
 
 
 def _data_path(name: str, path: str) -> str | None:
-  if pathlib.Path(path).exists() if path else name == 'demo':
+  if _is_there(name, path):
     return None
   wrong = 'does not exist' if path else 'is empty'
   return f'config.data.path = {path!r} {wrong}: name the folder of the release'
+
+
+def _data_files(
+    name: str, path: str, split: str, langs: tuple[str, ...]
+) -> str | None:
+  if not _is_there(name, path):
+    return None  # told by _data_path
+  try:
+    datasets.finder(name)(pathlib.Path(path), split, langs)
+  except (OSError, ValueError) as e:
+    return f'config.data: {e}'
+  return None
+
+
+def _is_there(name: str, path: str) -> bool:
+  return pathlib.Path(path).exists() if path else name == 'demo'
 
 
 def _translations(backend: str, path: str) -> str | None:
@@ -128,6 +144,8 @@ TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('train.method', 'train.loss', 'train.label_smoothing'), _smoothing),
     (('train.method', 'train.loss', 'train.sft_weight'), _pair_losses),
     (('data.name', 'data.path'), _data_path),
+    (('data.name', 'data.path', 'data.train_split', 'languages'), _data_files),
+    (('data.name', 'data.path', 'data.test_split', 'languages'), _data_files),
     (('translate.backend', 'translate.path'), _translations),
     (('retrieve.backend', 'retrieve.corpus', 'retrieve.format'), _corpus),
     (

@@ -78,7 +78,8 @@ def problems(cfg: ConfigDict) -> list[str]:
       if not found.keys() & set(fields)
       and (wrong := rule(*(flat[f] for f in fields)))
   ]
-  return [found[name] for name in sorted(found)] + together
+  # Two rules may find the same, such as a language that neither split has.
+  return list(dict.fromkeys([found[n] for n in sorted(found)] + together))
 
 
 def unknown(name: str) -> str:

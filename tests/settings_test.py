@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calm_jax import rules, settings
+from calm_jax import datasets, rules, settings
 from configs import base, tiny
 
 ALL = base.get_config()
@@ -149,7 +149,7 @@ def test_one_wrong_value_is_one_problem(cfg, field, value, said):
         ('train.warmup_ratio', 0),
         ('prompt.shots', 3),
         ('languages', ('en',)),
-        ('languages', ('es', 'de', 'it', 'ja', 'zh', 'fr', 'en')),
+        ('languages', ('de', 'it', 'ja', 'zh', 'fr', 'en')),
         ('mesh.data', 4),
         ('mesh.fsdp', 2),
     ],
@@ -216,7 +216,7 @@ def test_the_papers_prompts_have_no_examples(cfg):
 
 
 def test_spanish_is_not_in_the_paper(cfg):
-  assert problems(cfg, languages=('en', 'es')) == ''
+  assert 'Spanish' not in problems(cfg, languages=('en', 'es'))
   assert 'Spanish' in problems(cfg, prompt__style='paper')
   assert problems(cfg, languages=('en', 'fr')) == ''
   assert 'Spanish' in problems(
@@ -256,7 +256,47 @@ def test_the_data_must_be_there(cfg, tmp_path):
   gone = str(tmp_path / 'gone')
   assert 'does not exist' in problems(cfg, data__path=gone)
   assert 'does not exist' in problems(cfg, data__name='demo')
-  assert problems(cfg, data__path=str(tmp_path)) == ''
+
+
+def test_the_files_of_both_splits_must_be_there(cfg):
+  said = problems(cfg, data__test_split='dev')
+  assert 'en/dev.jsonl is not there' in said
+  assert 'splits in en: test, train' in said
+  assert '\n' not in said
+  assert 'de/tset.jsonl' in problems(
+      cfg, languages=('de',), data__train_split='tset', data__test_split='test'
+  )
+
+
+def test_the_files_of_all_languages_must_be_there(cfg, tmp_path):
+  said = problems(cfg, languages=('en', 'es')).splitlines()
+  assert [line.split()[1].split('/')[-2:] for line in said] == [
+      ['es', 'train.jsonl'],
+      ['es', 'test.jsonl'],
+  ]
+  assert 'has no meaning for data.name=demo' in problems(
+      cfg, languages=('en',), data__path=str(tmp_path)
+  )
+
+
+@pytest.mark.parametrize('name', [n for n in datasets.READERS if n != 'demo'])
+def test_every_data_set_tells_of_missing_files(cfg, tmp_path, name):
+  langs, path = ('en', 'zh'), str(tmp_path)
+  found = problems(cfg, data__name=name, data__path=path, languages=langs)
+  assert found
+  assert all(
+      line.startswith(f'config.data: {tmp_path}') or 'has no split' in line
+      for line in found.splitlines()
+  )
+
+
+def test_a_language_that_no_split_has_is_told_once(cfg, tmp_path):
+  path = str(tmp_path)
+  found = problems(
+      cfg, data__name='medqa_us', data__path=path, languages=('de',)
+  )
+  assert 'questions in en only' in found
+  assert '\n' not in found
 
 
 def test_the_translations_must_be_there(cfg, tmp_path):
@@ -331,7 +371,7 @@ def test_languages_are_a_tuple_however_they_are_given(cfg, value):
 
 def test_home_is_found_without_the_shell(cfg, tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
-  assert problems(cfg, model='~/model', data__path='~') == ''
+  assert 'does not exist' not in problems(cfg, model='~/model', data__path='~')
   normal = settings.normalise(cfg)
   model, data = normal.model, normal.data.path
   assert (model, data) == (str(tmp_path / 'model'), str(tmp_path))
