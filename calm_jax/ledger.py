@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
+import shutil
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -39,6 +40,9 @@ class Stage:
   inputs: Inputs = nothing
   # Whether it computes on devices: then all processes of a run run it.
   on_devices: Callable[[ConfigDict], bool] = lambda cfg: False
+  # Whether the settings switch it off: then it is passed over, has no folder,
+  # and its readers find nothing.
+  idle: Callable[[ConfigDict], bool] = lambda cfg: False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Plan:
 
   `record` is the folder's DONE.json or, without one, its PENDING.json. It is
   None where nothing was begun, and empty where files of unknown origin lie.
+  An idle stage would be made from nothing.
   """
 
   stage: Stage
@@ -56,6 +61,7 @@ class Plan:
   upstream: Mapping[str, str]  # stage -> fingerprint
   record: Mapping[str, Any] | None
   done: bool
+  idle: bool = False
 
   @property
   def fingerprint(self) -> str:
@@ -72,6 +78,8 @@ class Plan:
 
   def differences(self) -> list[str]:
     """Its own fields and files that changed, with the old and new value."""
+    if self.idle:
+      return ['is switched off now, but later stages would read its results']
     if not self.record:
       return [f'holds files, but no {DONE} or {PENDING} says what made them']
     lines = []
@@ -93,20 +101,23 @@ def plan(
 ) -> list[Plan]:
   """Every stage under a config, and the state of its folder."""
   flat = settings.flatten(cfg)
-  identities = {stage.inputs: {} for stage in table}
+  idle = {stage.name for stage in table if stage.idle(cfg)}
+  identities = {s.inputs: {} for s in table if s.name not in idle}
   for inputs in identities:  # once each: some hash gigabytes
     identities[inputs] = inputs(cfg)
   prints, plans = {}, []
   for stage in table:
     record, done = _recorded(workdir / stage.name)
+    off = stage.name in idle
     item = Plan(
         stage=stage,
         folder=workdir / stage.name,
-        config=_declared(flat, stage.fields),
-        inputs=identities[stage.inputs],
-        upstream={name: prints[name] for name in stage.needs},
+        config={} if off else _declared(flat, stage.fields),
+        inputs={} if off else identities[stage.inputs],
+        upstream={} if off else {name: prints[name] for name in stage.needs},
         record=record,
         done=done,
+        idle=off,
     )
     prints[stage.name] = item.fingerprint
     plans.append(item)
@@ -143,6 +154,13 @@ def end(
   }
   _write(item.folder / DONE, {**made_from, **ended})
   (item.folder / PENDING).unlink()
+
+
+def forget(item: Plan) -> None:
+  """Takes back that a stage began, where it failed before making anything."""
+  made = (p for p in item.folder.rglob('*') if p.is_file())
+  if all(p.name == PENDING or p.suffix == '.tmp' for p in made):
+    shutil.rmtree(item.folder, ignore_errors=True)
 
 
 def digest(path: pathlib.Path) -> str:

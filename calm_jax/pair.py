@@ -1,7 +1,8 @@
 """Stage 6: votes become preferences for DPO, or targets for SFT.
 
 Where both sides are of different languages, the chosen one is translated into
-the language of the rejected one, which is that of the prompt.
+the language of the rejected one, which is that of the prompt. A user's own file
+of preferences or targets may take the votes' place.
 """
 
 from __future__ import annotations
@@ -14,35 +15,20 @@ import pathlib
 from ml_collections import ConfigDict
 
 from calm_jax import console, formats, records, translators
-from calm_jax.qa import answers, ballots, languages, preferences, prompts
+from calm_jax.qa import (
+    answers,
+    ballots,
+    languages,
+    preferences,
+    prompts,
+    remedies,
+)
 from calm_jax.retrieval import evidence
 from calm_jax.translators import guards
 
 Questions = Mapping[tuple[str, str], records.Question]  # by id and language
 Drafts = Sequence[preferences.Draft]
 Rows = Sequence[records.Pair | records.Target]
-
-_REMEDIES = {
-    'no_winner': 'break ties (vote.ties=first_seen) or raise sample.m',
-    'low_share': 'lower pair.min_share',
-    'no_gold': 'set pair.gold=none: these questions have no label',
-    'not_gold': 'set pair.gold=none to learn from the vote as it is',
-    'no_english': (
-        'let any language be chosen (pair.positives=last, and pair.gold=none'
-        ' or paper), or raise sample.m'
-    ),
-    'unparsed': (
-        'let every sample name an option (sample.answer=two_stage,'
-        ' prompt.shots) or use a stronger model'
-    ),
-    'no_chosen': (
-        'let translate.backend translate (configs/base.py names them), so that'
-        ' a winning answer need not be in the same language'
-    ),
-    'untranslated': 'translate the texts in pair/untranslated.jsonl',
-    'answer_changed': 'set pair.rebuild=True',
-    'agreed': 'raise sample.temperature or sample.m, so that answers differ',
-}
 
 
 def worded(
@@ -119,9 +105,38 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """Writes pair/train.jsonl and val.jsonl, and train for TRL and LLaMA-Factory.
 
   Raises:
-    ValueError: no row is left.
+    ValueError: no row is left, or a row of the user's file is wrong.
     guard.Refusal: it would cost more than config.translate.max_cost.
   """
+  if cfg.pair.file:
+    rows = imported(pathlib.Path(cfg.pair.file), method=cfg.train.method)
+    totals: dict[str, float] = {}
+  else:
+    rows, totals = _from_votes(cfg, workdir)
+  train, val = split(rows, val_size=cfg.pair.val_size, seed=cfg.seed)
+  _write(workdir / 'pair', train, val)
+  totals |= {'rows': len(rows), 'train': len(train), 'val': len(val)}
+  totals |= _sorted(collections.Counter(f'rows_{r.lang}' for r in rows))
+  console.say(f'  {len(train)} rows to train on, {len(val)} to validate on')
+  return totals
+
+
+def imported(path: pathlib.Path, *, method: str) -> Rows:
+  """The rows of a file for TRL or LLaMA-Factory: pairs, or targets for sft."""
+  read = formats.read_targets if method == 'sft' else formats.read_pairs
+  try:
+    rows = read(path)
+  except (OSError, ValueError) as e:
+    raise ValueError(f'config.pair.file for train.method={method}: {e}') from e
+  if not rows:
+    raise ValueError(f'config.pair.file: {path} holds no row')
+  return rows
+
+
+def _from_votes(
+    cfg: ConfigDict, workdir: pathlib.Path
+) -> tuple[Rows, dict[str, float]]:
+  """The rows that the votes make, and what was counted on the way."""
   path = workdir / 'translate' / 'train.jsonl'
   questions = {
       (q.id, q.lang): q for q in records.read_jsonl(path, records.Question)
@@ -153,13 +168,8 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   totals: dict[str, float] = {'samples': len(samples)}
   totals |= _sorted(counts + limited + dropped) | changed | translator.end()
   if not rows:
-    raise ValueError(_nothing_left(totals))
-  train, val = split(rows, val_size=cfg.pair.val_size, seed=cfg.seed)
-  _write(workdir / 'pair', train, val)
-  totals |= {'rows': len(rows), 'train': len(train), 'val': len(val)}
-  totals |= _sorted(collections.Counter(f'rows_{r.lang}' for r in rows))
-  console.say(f'  {len(train)} rows to train on, {len(val)} to validate on')
-  return totals
+    raise ValueError(remedies.nothing_left(totals))
+  return rows, totals
 
 
 def _drafts(
@@ -272,15 +282,3 @@ def _write_untranslated(
 
 def _sorted(counts: collections.Counter[str]) -> dict[str, int]:
   return {name: counts[name] for name in sorted(counts) if counts[name]}
-
-
-def _nothing_left(counts: Mapping[str, float]) -> str:
-  listed = ', '.join(f'{name} {n}' for name, n in counts.items())
-  known = [name for name in counts if name in _REMEDIES]
-  known.sort(key=lambda name: -counts[name])
-  remedies = [_REMEDIES[name] for name in known[:3]]
-  return (
-      f'no pair is left ({listed}). To change that: '
-      + '; '.join(remedies or ['sample more (sample.m, or more questions)'])
-      + '. Then delete the folders of the stages that this concerns'
-  )

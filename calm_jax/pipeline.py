@@ -1,4 +1,4 @@
-"""The stages in order: what each depends on; skip, resume or refuse."""
+"""Runs the stages in order: skip, resume or refuse."""
 
 from __future__ import annotations
 
@@ -11,161 +11,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from calm_jax import console, guard, ledger, records, settings, translators
+from calm_jax import console, guard, ledger, records, settings, stages
 from calm_jax.lm import hosts
 
+STAGES = stages.STAGES
 _NEXT = 'next stage'  # what the leader tells the other processes
-
-
-def _data(cfg: ConfigDict) -> dict[str, str]:
-  """The raw data by content: a moved folder is still the same data."""
-  bundled = pathlib.Path(__file__).parent / 'datasets'
-  return {'data': ledger.digest(pathlib.Path(cfg.data.path or bundled))}
-
-
-def _model(cfg: ConfigDict) -> dict[str, str]:
-  """A folder by content; a model on the hub by name, as asking it is slow."""
-  folder = pathlib.Path(cfg.model)
-  if not folder.is_dir():
-    return {'model': f'{cfg.model} at {cfg.revision}'}
-  # Late: --help and a look at a finished run need no numpy.
-  from calm_jax.lm import hub
-
-  try:
-    return {'model': hub.identity(folder)}
-  except ValueError as e:
-    raise guard.Refusal(f'config.model = {cfg.model!r}: {e}') from e
-
-
-# Readers that keep no question which lacks a language that is asked for.
-_PARALLEL = ('demo', 'xcsqa')
-
-
-def _translator(cfg: ConfigDict) -> dict[str, str]:
-  name = cfg.translate.backend
-  depends = translators.backend(name).depends(cfg)
-  return (_model(cfg) if name == 'model' else {}) | depends
-
-
-def _question_translator(cfg: ConfigDict) -> dict[str, str]:
-  """Nothing where no question lacks a language: samples outlive a backend."""
-  if cfg.data.name in _PARALLEL:
-    return {}
-  return {'translate.backend': cfg.translate.backend} | _translator(cfg)
-
-
-def _corpus(cfg: ConfigDict) -> dict[str, str]:
-  """The corpus by content, and an encoder's folder; nothing if unused."""
-  if cfg.retrieve.backend == 'none':
-    return {}
-  bundled = pathlib.Path(__file__).parent / 'datasets' / 'demo' / 'textbooks'
-  found = {
-      'corpus': ledger.digest(pathlib.Path(cfg.retrieve.corpus or bundled))
-  }
-  if cfg.retrieve.model:
-    folder = pathlib.Path(cfg.retrieve.model)
-    found['encoder'] = ledger.digest(folder) if folder.is_dir() else str(folder)
-  return found
-
-
-def _always(cfg: ConfigDict) -> bool:
-  del cfg
-  return True
-
-
-def _model_translates(cfg: ConfigDict) -> bool:
-  return cfg.translate.backend == 'model'
-
-
-# What a stage's `needs` depend on is in their fingerprints, and not repeated:
-# align reads the seed and the model as sample does. Sampling reads the mesh,
-# but where it computes changes no sample; training has a batch per device.
-STAGES = (
-    ledger.Stage(
-        'read',
-        'raw data to questions',
-        needs=(),
-        fields=(
-            'data.name',
-            'data.train_split',
-            'data.test_split',
-            'languages',
-            'limit',
-        ),
-        inputs=_data,
-    ),
-    ledger.Stage(
-        'translate',
-        'questions into every language',
-        needs=('read',),
-        fields=('languages',),
-        inputs=_question_translator,
-        on_devices=_model_translates,
-    ),
-    ledger.Stage(
-        'retrieve',
-        'passages that may help, for prompts that show some',
-        needs=('translate',),
-        fields=(
-            'seed',
-            'retrieve.backend',
-            'retrieve.format',
-            'retrieve.encoder',
-            'retrieve.pooling',
-            'retrieve.max_tokens',
-            'retrieve.query_prefix',
-            'retrieve.passage_prefix',
-            'retrieve.top_k',
-            'retrieve.mode',
-            'retrieve.query',
-            'retrieve.noise',
-            'retrieve.noise_kind',
-        ),
-        inputs=_corpus,
-    ),
-    ledger.Stage(
-        'sample',
-        'several answers to every question in every language',
-        needs=('translate', 'retrieve'),
-        fields=('dtype', 'seed', 'prompt', 'sample'),
-        inputs=_model,
-        on_devices=_always,
-    ),
-    ledger.Stage(
-        'vote',
-        'the most self-consistent answer to every question',
-        needs=('translate', 'sample'),
-        fields=('vote',),
-    ),
-    ledger.Stage(
-        'pair',
-        'chosen and rejected answers, or targets to imitate',
-        needs=('translate', 'retrieve', 'sample', 'vote'),
-        fields=('pair', 'translate.backend', 'train.method'),
-        inputs=_translator,
-        on_devices=_model_translates,
-    ),
-    ledger.Stage(
-        'align',
-        'a LoRA adapter that prefers the chosen answers',
-        needs=('pair',),
-        fields=('mesh', 'lora', 'train'),
-        on_devices=_always,
-    ),
-    ledger.Stage(
-        'evaluate',
-        'answers to the test questions before and after',
-        needs=('translate', 'retrieve', 'align'),
-        fields=('evaluate',),
-        on_devices=_always,
-    ),
-    ledger.Stage(
-        'report',
-        'tables, plots, and a page for any question',
-        needs=('translate', 'sample', 'vote', 'pair', 'align', 'evaluate'),
-        fields=(),
-    ),
-)
 
 
 def run(
@@ -206,13 +56,15 @@ def _lead(
     plans = ledger.plan(cfg, workdir, table)
     _refuse_changed(_with_upstream(chosen, plans), workdir)
     _refuse_missing(chosen, plans)
-    todo = [item for item in plans if item.stage.name in chosen]
+    todo = [p for p in plans if p.stage.name in chosen and not p.idle]
     for number, item in enumerate(todo, 1):
       console.say(_header(item, f'{number}/{len(todo)}'))
       if not item.done:
         module = importlib.import_module(f'{package}.{item.stage.name}')
         _run_stage(item, module.run, cfg, workdir)
-    if all(item.done for item in todo):
+    if not todo:
+      console.say('Nothing to do: the settings switch these stages off.')
+    elif all(item.done for item in todo):
       console.say('Nothing to do: everything was done with these settings.')
     if 'report' in chosen:
       _summary(workdir, package)
@@ -242,7 +94,7 @@ def _with_upstream(
   """The chosen stages and all that they are made from, in order."""
   wanted = set(chosen)
   for item in reversed(plans):
-    if item.stage.name in wanted:
+    if item.stage.name in wanted and not item.idle:
       wanted.update(item.stage.needs)
   return [item for item in plans if item.stage.name in wanted]
 
@@ -275,11 +127,12 @@ def _refuse_changed(
 
 def _refuse_missing(chosen: set[str], plans: Sequence[ledger.Plan]) -> None:
   """Refuses to run a stage whose upstream is neither done nor chosen."""
-  ready = chosen | {item.stage.name for item in plans if item.done}
+  ready = chosen | {p.stage.name for p in plans if p.done or p.idle}
   lines = []
   for item in plans:
     missing = [name for name in item.stage.needs if name not in ready]
-    if item.stage.name in chosen and not item.done and missing:
+    waits = item.stage.name in chosen and not (item.done or item.idle)
+    if waits and missing:
       lines.append(f'  {item.stage.name} needs {", ".join(missing)}')
   if lines:
     lines.insert(0, 'Stages that are not done are missing from --stages:')
@@ -303,12 +156,16 @@ def _run_stage(
   """Runs a stage's verb between the two marks in its folder."""
   made_from = ledger.begin(item)
   start = time.monotonic()
-  if item.stage.on_devices(cfg):
-    hosts.from_leader(_NEXT, item.stage.name)
-    counts = verb(cfg, workdir)
-    hosts.barrier(item.stage.name)
-  else:
-    counts = verb(cfg, workdir)
+  try:
+    if item.stage.on_devices(cfg):
+      hosts.from_leader(_NEXT, item.stage.name)
+      counts = verb(cfg, workdir)
+      hosts.barrier(item.stage.name)
+    else:
+      counts = verb(cfg, workdir)
+  except BaseException:  # so that other settings may be tried at once
+    ledger.forget(item)
+    raise
   seconds = time.monotonic() - start
   ledger.end(item, made_from, counts, seconds)
   console.say(f'  done in {seconds:.1f} s: {_listed(counts)}')

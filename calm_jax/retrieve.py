@@ -1,7 +1,7 @@
 """Stage 3: passages that may help with each question, in each language.
 
-Questions in any language search one corpus; without retrieval there is nothing
-to do, and no later stage sees a passage.
+Questions in any language search one corpus. Without retrieval the stage is
+passed over, and no later one sees a passage.
 """
 
 from __future__ import annotations
@@ -75,12 +75,8 @@ def collect(
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
-  """Writes retrieve/train.jsonl and test.jsonl; empty without retrieval."""
+  """Writes retrieve/train.jsonl and test.jsonl."""
   folder = workdir / 'retrieve'
-  if cfg.retrieve.backend == 'none':
-    for split in _SPLITS:
-      records.write_jsonl(folder / f'{split}.jsonl', [])
-    return {}
   library, counts = _library(cfg, folder)
   wanted = Wanted(
       top_k=cfg.retrieve.top_k,

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from calm_jax import guard, pipeline, records
+from calm_jax import formats, guard, pipeline, records
 from configs import tiny
 
 pytestmark = pytest.mark.slow
@@ -47,9 +47,11 @@ def results(folder):
 
 
 def test_every_stage_is_done_and_what_it_promises_is_there(workdir):
-  for stage in pipeline.STAGES:
-    done = json.loads((workdir / stage.name / 'DONE.json').read_text())
-    assert done['stage'] == stage.name
+  names = {stage.name for stage in pipeline.STAGES} - {'retrieve'}
+  for name in names:
+    done = json.loads((workdir / name / 'DONE.json').read_text())
+    assert done['stage'] == name
+  assert not (workdir / 'retrieve').exists()  # switched off
   for path in (
       'report/report.html',
       'report/questions.html',
@@ -83,6 +85,35 @@ def test_a_changed_setting_names_its_stage(workdir, tiny_model):
   changed = config(tiny_model, **{'train.beta': 0.2})
   with pytest.raises(guard.Refusal, match=r'align.*\n(.*\n)*.*train\.beta'):
     pipeline.run(changed, workdir)
+
+
+@pytest.mark.parametrize(
+    ('method', 'export'),
+    [('dpo', 'trl_train.jsonl'), ('sft', 'llamafactory_train.json')],
+)
+def test_a_file_of_pairs_takes_the_place_of_votes(
+    workdir, tiny_model, tmp_path, method, export
+):
+  file = workdir / 'pair' / export
+  if method == 'sft':
+    rows = records.read_jsonl(workdir / 'pair' / 'train.jsonl', records.Pair)
+    targets = [
+        records.Target(r.question_id, r.lang, r.prompt, r.chosen, r.vote_share)
+        for r in rows
+    ]
+    file = tmp_path / 'mine.json'
+    formats.write_llamafactory(file, targets)
+  folder = tmp_path / 'run'
+  changes = {'pair.file': str(file), 'train.method': method}
+  pipeline.run(config(tiny_model, **changes), folder)
+  made = {path.name for path in folder.iterdir() if path.is_dir()}
+  assert not made & {'retrieve', 'sample', 'vote'}
+  for name in ('pair', 'align', 'evaluate', 'report'):
+    assert (folder / name / 'DONE.json').exists()
+  # The base model answers as it did beside the votes.
+  name = 'evaluate/base/00000.jsonl'
+  assert (folder / name).read_bytes() == (workdir / name).read_bytes()
+  assert (folder / 'report/questions.html').stat().st_size > 0
 
 
 def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(

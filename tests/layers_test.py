@@ -34,6 +34,7 @@ LAYERS = (
         'evaluate',
         'report',
     ),
+    ('stages',),
     ('pipeline',),
     ('main',),
 )
@@ -62,6 +63,7 @@ LIGHT = (
     'vote',
     'pair',
     'report',
+    'stages',
     'pipeline',
     'main',
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 from ml_collections import ConfigDict
 import pytest
@@ -173,6 +174,7 @@ def _config(tmp_path, **changes):
           'prompt': {'style': 'default', 'shots': 0},
           'translate': {'backend': 'none', 'path': str(tmp_path / 'mine')},
           'pair': {
+              'file': '',
               'positives': 'last',
               'gold': 'none',
               'cap': 0,
@@ -199,7 +201,6 @@ def _upstream(workdir, names='abcd'):
   records.write_jsonl(
       workdir / 'vote' / 'votes.jsonl', vote.tally(samples, ties='abstain')
   )
-  records.write_jsonl(workdir / 'retrieve' / 'train.jsonl', [])
   records.write_jsonl(
       workdir / 'translate' / 'train.jsonl',
       [_question(lang, name) for name in names for lang in OPTIONS],
@@ -341,3 +342,76 @@ def test_run_with_nothing_left_says_why_and_what_to_do(tmp_path):
   with pytest.raises(ValueError, match=r'low_share 20\).*lower pair.min_share'):
     pair.run(cfg, tmp_path)
   assert not (tmp_path / 'pair' / 'train.jsonl').exists()
+
+
+EXPORTS = ('trl_train.jsonl', 'llamafactory_train.json')
+
+
+@pytest.mark.parametrize('export', EXPORTS)
+@pytest.mark.parametrize(
+    ('method', 'cls'), [('dpo', records.Pair), ('sft', records.Target)]
+)
+def test_what_was_exported_comes_back_from_a_file(
+    tmp_path, export, method, cls
+):
+  _upstream(tmp_path / 'one')
+  pair.run(_config(tmp_path, **{'train.method': method}), tmp_path / 'one')
+  exported = _read(tmp_path / 'one', 'train.jsonl', cls)
+  changes = {
+      'train.method': method,
+      'pair.file': str(tmp_path / 'one' / 'pair' / export),
+      'pair.val_size': 0.0,
+  }
+  # The other folder has no questions, samples or votes.
+  counts = pair.run(_config(tmp_path, **changes), tmp_path / 'two')
+  assert counts == {'rows': 3, 'train': 3, 'val': 0, 'rows_en': 3}
+  assert _read(tmp_path / 'two', 'train.jsonl', cls) == exported
+  for name in EXPORTS:
+    again = (tmp_path / 'two' / 'pair' / name).read_bytes()
+    assert again == (tmp_path / 'one' / 'pair' / name).read_bytes()
+
+
+def test_rows_of_ones_own_need_no_id_and_no_language(tmp_path):
+  rows = [
+      {'prompt': p, 'chosen': 'yes', 'rejected': r}
+      for p in ('one', 'two', 'three')
+      for r in ('no', 'never')
+  ]
+  rows[0]['lang'] = 'fr'
+  path = tmp_path / 'mine.jsonl'
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  cfg = _config(tmp_path, **{'pair.file': str(path)})
+  counts = pair.run(cfg, tmp_path)
+  assert counts == {
+      'rows': 6,
+      'train': 4,
+      'val': 2,
+      'rows_fr': 1,
+      'rows_und': 5,
+  }
+  (held_out,) = {row.prompt for row in _read(tmp_path, 'val.jsonl')}
+  assert held_out not in {row.prompt for row in _read(tmp_path, 'train.jsonl')}
+
+
+@pytest.mark.parametrize(
+    ('method', 'text', 'message'),
+    [
+        (
+            'sft',
+            '{"prompt": "p", "chosen": "a", "rejected": "b"}',
+            'completion',
+        ),
+        ('dpo', '{"prompt": "p", "completion": "a"}', 'chosen'),
+    ],
+)
+def test_a_file_for_the_other_method_is_refused(
+    tmp_path, method, text, message
+):
+  path = tmp_path / 'mine.jsonl'
+  path.write_text(text)
+  cfg = _config(tmp_path, **{'pair.file': str(path), 'train.method': method})
+  with pytest.raises(ValueError, match=f"method={method}: .*:1: .*'{message}'"):
+    pair.run(cfg, tmp_path)
+  path.write_text('')
+  with pytest.raises(ValueError, match='holds no row'):
+    pair.run(cfg, tmp_path)

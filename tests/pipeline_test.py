@@ -209,6 +209,87 @@ def test_an_unfinished_stage_is_refused_under_other_settings(cfg, workdir):
   assert "vote.ties: was 'seeded', now 'abstain'" in str(e.value)
 
 
+def test_a_stage_that_failed_before_making_anything_was_never_begun(
+    cfg, workdir
+):
+  workdir.mkdir()
+  (workdir / 'fail_at_once').touch()
+  with pytest.raises(OSError, match='disk is full'):
+    run(cfg, workdir)
+  assert not (workdir / 'vote').exists()
+  assert (workdir / 'sample' / 'DONE.json').exists()
+  (workdir / 'fail_at_once').unlink()
+  cfg.vote.ties = 'abstain'
+  said = run(cfg, workdir)
+  assert 'going on' not in said
+  assert (workdir / 'vote' / 'DONE.json').exists()
+
+
+def idle_table():
+  """Sampling is switched off by a limit of 1; vote does not mind."""
+  read, sample, vote = fake_table()
+  idle = lambda cfg: cfg.limit == 1
+  vote = dataclasses.replace(vote, needs=('read', 'sample'))
+  return read, dataclasses.replace(sample, idle=idle), vote
+
+
+def test_an_idle_stage_is_passed_over(cfg, workdir):
+  cfg.limit = 1
+  said = run(cfg, workdir, table=idle_table())
+  assert '[1/2] read' in said
+  assert '[2/2] vote' in said
+  assert 'sample' not in said
+  assert not (workdir / 'sample').exists()
+  done = json.loads((workdir / 'vote' / 'DONE.json').read_text())
+  assert done['upstream'].keys() == {'read', 'sample'}
+  # Its own settings are nobody's.
+  cfg.sample.m = 3
+  assert 'everything was done' in run(cfg, workdir, table=idle_table())
+  said = run(cfg, workdir, 'sample', table=idle_table())
+  assert 'switch these stages off' in said
+
+
+def test_an_idle_stage_need_not_be_named(cfg, workdir):
+  with pytest.raises(guard.Refusal, match='vote needs sample'):
+    run(cfg, workdir, 'read', 'vote', table=idle_table())
+  cfg.limit = 1
+  run(cfg, workdir, 'read', 'vote', table=idle_table())
+  assert (workdir / 'vote' / 'DONE.json').exists()
+
+
+def test_what_an_idle_stage_left_is_not_read_by_mistake(cfg, workdir):
+  run(cfg, workdir, 'read', 'sample', table=idle_table())
+  shutil.rmtree(workdir / 'read')
+  cfg.limit = 1
+  with pytest.raises(guard.Refusal) as e:
+    run(cfg, workdir, 'read', 'vote', table=idle_table())
+  assert 'is switched off now' in str(e.value)
+  assert f'rm -r {workdir / "sample"}' in str(e.value)
+  shutil.rmtree(workdir / 'sample')
+  run(cfg, workdir, 'read', 'vote', table=idle_table())
+
+
+def real_example(**changes):
+  """The README's --stages=read,translate,sample; returns what is refused."""
+  c = tiny.get_config()
+  c.model = 'org/name'
+  c.update_from_flattened_dict(changes)
+  plans = ledger.plan(c, pathlib.Path('none'), pipeline.STAGES)
+  try:
+    pipeline._refuse_missing({'read', 'translate', 'sample'}, plans)
+  except guard.Refusal as e:
+    return str(e)
+  return ''
+
+
+def test_the_example_in_the_readme_is_not_refused():
+  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+  assert '--stages=read,translate,sample ' in readme
+  assert real_example() == ''
+  refused = real_example(**{'retrieve.backend': 'lancedb'})
+  assert 'sample needs retrieve' in refused
+
+
 def test_the_mark_of_the_end_comes_last(cfg, workdir):
   # read logs what it finds in its folder when it starts.
   run(cfg, workdir)

@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from calm_jax import guard, ledger, pipeline, settings
+from calm_jax.datasets import demo
 from configs import tiny
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'calm_jax'
@@ -75,7 +76,7 @@ def changed(value):
   return value + 'x'
 
 
-def fingerprint(stage, folder, backend, field=None):
+def fingerprint(stage, folder, backend, field=None, own=''):
   c = tiny.get_config()
   c.model = 'org/name'
   c.data.name = 'medqa_us'  # not parallel: its questions are translated
@@ -84,10 +85,13 @@ def fingerprint(stage, folder, backend, field=None):
   c.translate.project = 'project'
   c.retrieve.backend, c.retrieve.encoder = 'lancedb', 'onnx'
   c.retrieve.corpus = c.retrieve.model = str(folder)
+  c.pair.file = own
   if field is not None:
     value = changed(settings.flatten(c)[field])
     if field == 'translate.backend':
       value = 'none' if backend != 'none' else 'google'
+    if field == 'pair.file' and not own:
+      value = str(folder / 'model.bin')
     c.update_from_flattened_dict({field: value})
   plans = ledger.plan(c, folder / 'run', pipeline.STAGES)
   return {p.stage.name: p.fingerprint for p in plans}[stage.name]
@@ -99,8 +103,6 @@ def fingerprint(stage, folder, backend, field=None):
 @pytest.mark.parametrize('stage', pipeline.STAGES, ids=lambda s: s.name)
 def test_what_a_stage_reads_is_in_its_fingerprint(stage, backend, tmp_path):
   path = PACKAGE / f'{stage.name}.py'
-  if not path.exists():
-    pytest.skip(f'{path.name} is not written yet')
   read = fields_read(path) - FREE
   if 'translators.build(cfg' in path.read_text('utf-8'):
     read.add('translate.backend')
@@ -115,6 +117,79 @@ def test_what_a_stage_reads_is_in_its_fingerprint(stage, backend, tmp_path):
   assert not hidden, f'{stage.name} reads {sorted(hidden)}: add them to its row'
 
 
+# With a file of pairs there are no samples and votes to depend on.
+UNUSED_WITH_A_FILE = {
+    'pair': {'prompt.style', 'prompt.shots', 'vote.parser'},
+    'report': {'sample.m', 'vote.parser'},
+}
+
+
+@pytest.mark.parametrize('name', ['pair', 'align', 'evaluate', 'report'])
+def test_what_is_read_beside_a_file_of_pairs_is_in_its_fingerprint(
+    name, tmp_path
+):
+  (stage,) = (s for s in pipeline.STAGES if s.name == name)
+  read = fields_read(PACKAGE / f'{name}.py') - FREE
+  read -= UNUSED_WITH_A_FILE.get(name, set())
+  own = tmp_path / 'mine.json'
+  for path in (own, tmp_path / 'mine.jsonx'):
+    path.write_text(path.name)
+  (tmp_path / 'data').mkdir()
+  (tmp_path / 'datax').mkdir()
+  (tmp_path / 'datax' / 'train.jsonl').write_text('')
+  print_of = lambda field=None: fingerprint(
+      stage, tmp_path / 'data', 'none', field, own=str(own)
+  )
+  now = print_of()
+  hidden = [field for field in read if print_of(field) == now]
+  assert not hidden, f'{name} reads {sorted(hidden)}: add them to its row'
+  own.rename(tmp_path / 'moved.json')
+  own = tmp_path / 'moved.json'
+  assert print_of() == now
+
+
+def plans_of(**changes):
+  c = tiny.get_config()
+  c.model = 'org/name'
+  c.update_from_flattened_dict(changes)
+  return {
+      p.stage.name: p
+      for p in ledger.plan(c, pathlib.Path('none'), pipeline.STAGES)
+  }
+
+
+def test_settings_switch_stages_off(tmp_path):
+  own = tmp_path / 'mine.jsonl'
+  own.write_text('{}')
+  off = lambda **c: {name for name, p in plans_of(**c).items() if p.idle}
+  assert off() == {'retrieve'}
+  assert off(**{'pair.file': str(own)}) == {'retrieve', 'sample', 'vote'}
+  on = {'retrieve.backend': 'lancedb'}
+  assert off(**on) == set()
+  assert off(**{'pair.file': str(own)}, **on) == {'sample', 'vote'}
+
+
+def test_an_idle_stage_is_the_same_under_all_settings():
+  one, other = plans_of(), plans_of(seed=7, **{'retrieve.top_k': 5})
+  assert one['retrieve'].fingerprint == other['retrieve'].fingerprint
+  on = plans_of(**{'retrieve.backend': 'lancedb'})
+  assert one['sample'].fingerprint != on['sample'].fingerprint
+
+
+def test_bundled_data_is_its_questions_alone(tmp_path, monkeypatch):
+  for name in ('en/train.jsonl', 'fr/train.jsonl', 'de/train.jsonl'):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text('{}')
+  monkeypatch.setattr(demo, 'FOLDER', tmp_path)
+  before = plans_of()['read'].fingerprint
+  # The run asks in English and French.
+  for name in ('README.md', 'textbooks', 'de/train.jsonl'):
+    (tmp_path / name).write_text('changed')
+    assert plans_of()['read'].fingerprint == before
+  (tmp_path / 'fr' / 'train.jsonl').write_text('changed')
+  assert plans_of()['read'].fingerprint != before
+
+
 @pytest.mark.parametrize('parallel', [True, False])
 def test_samples_depend_on_the_translator_where_questions_are(parallel):
   prints = []
@@ -125,8 +200,8 @@ def test_samples_depend_on_the_translator_where_questions_are(parallel):
     plans = ledger.plan(c, pathlib.Path('none'), pipeline.STAGES)
     prints.append({p.stage.name: p.fingerprint for p in plans})
   same = {name for name in prints[0] if prints[0][name] == prints[1][name]}
-  always = {'read'}
-  kept = {'translate', 'retrieve', 'sample', 'vote'} if parallel else set()
+  always = {'read', 'retrieve'}  # the second is switched off
+  kept = {'translate', 'sample', 'vote'} if parallel else set()
   assert same == always | kept
 
 

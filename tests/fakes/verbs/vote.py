@@ -3,7 +3,10 @@
 
 def run(cfg, workdir):
   del cfg
+  if (workdir / 'fail_at_once').exists():
+    raise OSError('the disk is full')
   if (workdir / 'fail').exists():
+    (workdir / 'vote' / 'half').touch()
     raise OSError('the disk is full')
   with (workdir / 'log').open('a') as f:
     f.write('vote\n')
