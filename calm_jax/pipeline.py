@@ -57,6 +57,8 @@ def _lead(
     _refuse_changed(_with_upstream(chosen, plans), workdir)
     _refuse_missing(chosen, plans)
     todo = [p for p in plans if p.stage.name in chosen and not p.idle]
+    if any(p.stage.on_devices(cfg) and not p.done for p in todo):
+      settings.check_machine(cfg)
     for number, item in enumerate(todo, 1):
       console.say(_header(item, f'{number}/{len(todo)}'))
       if not item.done:

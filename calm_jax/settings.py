@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import difflib
 import pathlib
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from calm_jax import combinations, rules
+from calm_jax.lm import hosts
 
 # Fields that hold several names; flags hand 'en,zh' over as ('en,zh',).
 _LISTS = ('languages', 'lora.targets')
@@ -55,10 +57,16 @@ def flatten(cfg: ConfigDict) -> dict[str, Any]:
 
 def check(cfg: ConfigDict) -> None:
   """Raises ConfigError with all problems of a config."""
-  if found := problems(cfg):
-    count = '1 problem' if len(found) == 1 else f'{len(found)} problems'
-    lines = ''.join(f'\n  {line}' for line in found)
-    raise ConfigError(f'{count} in the settings:{lines}')
+  _raise(problems(cfg))
+
+
+def check_machine(cfg: ConfigDict) -> None:
+  """Raises ConfigError where devices or model would fail a later stage.
+
+  A model that is on the hub is downloaded: hours of other stages should not
+  come before a name that is wrong. `cfg` is normalised and has no problems.
+  """
+  _raise([*_mesh_problem(cfg), *_hub_problem(cfg)])
 
 
 def problems(cfg: ConfigDict) -> list[str]:
@@ -80,6 +88,37 @@ def problems(cfg: ConfigDict) -> list[str]:
   ]
   # Two rules may find the same, such as a language that neither split has.
   return list(dict.fromkeys([found[n] for n in sorted(found)] + together))
+
+
+def _raise(found: list[str]) -> None:
+  if found:
+    count = '1 problem' if len(found) == 1 else f'{len(found)} problems'
+    lines = ''.join(f'\n  {line}' for line in found)
+    raise ConfigError(f'{count} in the settings:{lines}')
+
+
+def _mesh_problem(cfg: ConfigDict) -> Iterator[str]:
+  mesh = (cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor)
+  # Of several processes, none can ask for the devices before the others do.
+  if mesh == (-1, 1, 1) or hosts.process_count() > 1:
+    return
+  # Late: it loads jax, and the default fits any devices.
+  from calm_jax.lm import sharding
+
+  try:
+    sharding.make_mesh(*mesh)
+  except ValueError as e:
+    yield f'config.mesh: {e}'
+
+
+def _hub_problem(cfg: ConfigDict) -> Iterator[str]:
+  # Late: a config is checked without the libraries that read models.
+  from calm_jax.lm import hub
+
+  try:
+    hub.resolve(cfg.model, cfg.revision)
+  except ValueError as e:
+    yield f'config.model = {e}'
 
 
 def unknown(name: str) -> str:

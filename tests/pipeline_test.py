@@ -357,6 +357,18 @@ def test_wrong_settings_are_all_told_before_any_work(cfg, workdir):
   assert not workdir.exists()
 
 
+def test_a_machine_that_does_not_fit_is_told_before_any_work(cfg, workdir):
+  read, sample, vote = fake_table()
+  sample = dataclasses.replace(sample, on_devices=lambda cfg: True)
+  table = (read, sample, vote)
+  cfg.mesh.data = 3
+  with pytest.raises(settings.ConfigError, match='does not fit'):
+    run(cfg, workdir, table=table)
+  assert log(workdir) == []
+  run(cfg, workdir, 'read', table=table)
+  assert log(workdir) == ['read PENDING.json']
+
+
 def test_one_run_a_folder(cfg, workdir):
   with guard.locked(workdir):
     with pytest.raises(guard.Refusal, match=f'process {os.getpid()} on'):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from calm_jax import datasets, rules, settings
+from calm_jax.lm import hosts
 from configs import base, tiny
 
 ALL = base.get_config()
@@ -367,6 +368,25 @@ def test_languages_are_a_tuple_however_they_are_given(cfg, value):
   assert normal.languages == ('en', 'zh')
   assert type(normal.languages) is tuple
   assert settings.problems(cfg) == []
+
+
+def test_devices_and_the_hub_are_checked_together(cfg):
+  settings.check_machine(cfg)
+  cfg.mesh.data = 3
+  cfg.model = 'org/gone'
+  assert settings.problems(cfg) == []
+  with pytest.raises(settings.ConfigError) as e:
+    settings.check_machine(cfg)
+  first, mesh, model = str(e.value).splitlines()
+  assert first == '2 problems in the settings:'
+  assert 'config.mesh: mesh data=3 fsdp=1 tensor=1 does not fit' in mesh
+  assert 'config.model = org/gone: there is no such folder' in model
+
+
+def test_a_process_alone_does_not_ask_for_the_devices_of_all(cfg, monkeypatch):
+  cfg.mesh.data = 3
+  monkeypatch.setattr(hosts, 'process_count', lambda: 2)
+  settings.check_machine(cfg)
 
 
 def test_home_is_found_without_the_shell(cfg, tmp_path, monkeypatch):
