@@ -11,6 +11,7 @@ what is there and downloads nothing that is sound. Data keeps its own licence.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import fnmatch
@@ -24,21 +25,11 @@ from typing import Any
 import urllib.parse
 import zipfile
 
-from absl import app, flags
-
 from calm_jax import console, records
 from tools import data_sources, download
 
 MANIFEST = 'MANIFEST.json'
 HUB = 'https://huggingface.co'
-
-_SOURCE = flags.DEFINE_enum(
-    'source', None, list(data_sources.SOURCES), 'What to fetch; none: a list.'
-)
-_OUT = flags.DEFINE_string('out', '', 'The folder to write.')
-_SHA256 = flags.DEFINE_string(
-    'sha256', '', 'The checksum of the one file that is downloaded, if known.'
-)
 
 
 def fetch(
@@ -225,19 +216,18 @@ def _list() -> None:
     console.say(f'    data.name: {source.readers}')
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  if _SOURCE.value is None:
+def main(argv: Sequence[str] | None = None) -> None:
+  parser = _parser()
+  args = parser.parse_args(argv)
+  if args.source is None:
     _list()
     return
-  if not _OUT.value:
-    raise app.UsageError('--out is missing: the folder to write')
-  source = data_sources.SOURCES[_SOURCE.value]
-  out = pathlib.Path(_OUT.value)
+  if args.out is None:
+    parser.error('--out is missing: the folder to write')
+  source, out = data_sources.SOURCES[args.source], args.out
   console.say(f'{source.about}\n  {source.home}\n  licence: {source.licence}')
   try:
-    made = fetch(_SOURCE.value, source, out, sha256=_SHA256.value)
+    made = fetch(args.source, source, out, sha256=args.sha256)
   except (OSError, RuntimeError, ValueError) as e:
     sys.exit(f'fetch_data: {e}')
   console.say(f'wrote {out}' if made else f'{out} is complete')
@@ -247,5 +237,16 @@ def main(argv: Sequence[str]) -> None:
   )
 
 
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  names = list(data_sources.SOURCES)
+  parser.add_argument('--source', choices=names, help='none: lists them')
+  parser.add_argument('--out', type=pathlib.Path, help='the folder to write')
+  parser.add_argument('--sha256', default='', help='of a single file, if known')
+  return parser
+
+
 if __name__ == '__main__':
-  app.run(main)
+  main()

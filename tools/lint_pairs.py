@@ -9,31 +9,34 @@ guessed from the prompts. Row numbers run over all files and begin at 1.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 import json
 import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
-
 from tools import lint_checks
 
-_PAIRS = flags.DEFINE_list('pairs', [], 'Files of pairs, with commas between.')
 
-
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  if not _PAIRS.value:
-    raise app.UsageError('--pairs is missing')
+def main(argv: Sequence[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  files = 'files of pairs, with commas between'
+  parser.add_argument('--pairs', type=_files, required=True, help=files)
+  args = parser.parse_args(argv)
   try:
-    pairs = [p for f in _PAIRS.value for p in lint_checks.read(pathlib.Path(f))]
+    pairs = [pair for file in args.pairs for pair in lint_checks.read(file)]
     result = lint_checks.lint(pairs)
   except (OSError, ValueError) as e:
     sys.exit(f'lint_pairs: {e}')
   print(json.dumps(result, indent=2, allow_nan=False))
   print(_table(result), file=sys.stderr)
+
+
+def _files(text: str) -> list[pathlib.Path]:
+  return [pathlib.Path(name) for name in text.split(',')]
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -74,4 +77,4 @@ def _style_lines(style: dict[str, Any] | None) -> list[str]:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()

@@ -9,40 +9,28 @@ the base model's type, or in `--dtype`.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 import os
 import pathlib
 import shutil
 import sys
 
-from absl import app, flags
-
 from calm_jax import console
 from calm_jax.lm import hub, shards, weights
 from calm_jax.lm import lora as lora_lib
 
-_MODEL = flags.DEFINE_string('model', None, 'Base model: folder or hub id.')
-_REVISION = flags.DEFINE_string('revision', 'main', 'Of --model on the hub.')
-_ADAPTER = flags.DEFINE_string('adapter', None, 'Folder in PEFT format.')
-_OUT = flags.DEFINE_string('out', None, 'Folder to write; must not exist.')
-_DTYPE = flags.DEFINE_enum(
-    'dtype', None, ['float32', 'bfloat16', 'float16'], 'Of the result.'
-)
 
-
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  if not _ADAPTER.value or not _OUT.value:
-    raise app.UsageError('--adapter and --out are needed')
-  adapter, out = pathlib.Path(_ADAPTER.value), pathlib.Path(_OUT.value)
+def main(argv: Sequence[str] | None = None) -> None:
+  args = _parser().parse_args(argv)
+  adapter, out = args.adapter, args.out
   try:
     settings = shards.read_json(adapter / lora_lib.CONFIG)
-    model = _MODEL.value or settings.get('base_model_name_or_path')
+    model = args.model or settings.get('base_model_name_or_path')
     if not model:
       raise ValueError(f'{adapter} does not name its base model: give --model')
-    base = hub.resolve(model, _REVISION.value)
-    merge(base, adapter, out, dtype=_DTYPE.value)
+    base = hub.resolve(model, args.revision)
+    merge(base, adapter, out, dtype=args.dtype)
   except (OSError, ValueError) as e:
     sys.exit(f'merge_adapter: {e}')
   console.say(f'{out}: {model} with {adapter}')
@@ -75,5 +63,19 @@ def merge(
   os.replace(tmp, out)
 
 
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  path = pathlib.Path
+  add = parser.add_argument
+  add('--adapter', type=path, required=True, help='folder in PEFT format')
+  add('--out', type=path, required=True, help='to write; must not exist')
+  add('--model', help='base model: folder or hub id')
+  add('--revision', default='main', help='of --model on the hub')
+  add('--dtype', choices=('float32', 'bfloat16', 'float16'), help='of it')
+  return parser
+
+
 if __name__ == '__main__':
-  app.run(main)
+  main()

@@ -12,23 +12,17 @@ unparsed answer disagrees), `ac3` is the paper's.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 import json
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
-from absl import app, flags
 import numpy as np
 
 from calm_jax import formats, records, vote
 from calm_jax.qa import answers, metrics, preferences
-
-_SAMPLES = flags.DEFINE_string(
-    'samples', '', 'Folder of x_csqa_{lang}_train{suffix}_sampled.json.'
-)
-_SUFFIX = flags.DEFINE_string('suffix', '', 'What follows "train" in names.')
-_PAIRS = flags.DEFINE_string('pairs', None, 'Folder of DPO_{lang}.json.')
 
 # Our codes in the order of the tables, and what the files call them.
 FILES = {'en': 'en', 'zh': 'cn', 'fr': 'fr', 'it': 'it', 'de': 'de', 'ja': 'ja'}
@@ -44,16 +38,13 @@ class Row(NamedTuple):
 Release = dict[str, list[Row]]  # by language; row i is the same question
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  if not _SAMPLES.value:
-    raise app.UsageError('--samples is missing')
+def main(argv: Sequence[str] | None = None) -> None:
+  args = _parser().parse_args(argv)
   try:
-    release = load(pathlib.Path(_SAMPLES.value), _SUFFIX.value)
+    release = load(args.samples, args.suffix)
     given = {}
-    if _PAIRS.value is not None:
-      given = load_rejected(pathlib.Path(_PAIRS.value))
+    if args.pairs is not None:
+      given = load_rejected(args.pairs)
     result = replay(release, given)
   except (OSError, ValueError) as e:
     sys.exit(f'replay: {e}')
@@ -273,5 +264,17 @@ def _pairs(
   }
 
 
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  path = pathlib.Path
+  files = 'folder of x_csqa_{lang}_train{suffix}_sampled.json'
+  parser.add_argument('--samples', type=path, required=True, help=files)
+  parser.add_argument('--suffix', default='', help='what follows "train"')
+  parser.add_argument('--pairs', type=path, help='folder of DPO_{lang}.json')
+  return parser
+
+
 if __name__ == '__main__':
-  app.run(main)
+  main()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-from absl import flags
-from absl.testing import flagsaver
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,9 +51,7 @@ def made(tmp_path):
 
 def _main(folder, **changes):
   values = {'adapter': folder / 'adapter', 'out': folder / 'merged', **changes}
-  argv = ['merge_adapter', *(f'--{name}={x}' for name, x in values.items())]
-  with flagsaver.flagsaver():
-    merge_adapter.main(flags.FLAGS(argv))
+  merge_adapter.main([f'--{name}={x}' for name, x in values.items()])
 
 
 def _weights(folder):
