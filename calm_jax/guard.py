@@ -21,7 +21,12 @@ class Refusal(RuntimeError):
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
   """Keeps a second run out of the folder; the lock dies with the process."""
-  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError) as e:
+    raise Refusal(
+        f'--workdir={folder} cannot be a folder: {e.filename} is a file'
+    ) from e
   with (folder / '.lock').open('a+') as f:
     try:
       fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)

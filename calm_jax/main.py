@@ -16,6 +16,7 @@ is done and goes on where it was stopped; other settings need another folder.
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 import traceback
 
@@ -50,6 +51,9 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 flags.mark_flag_as_required('config')
 
+_OVERRIDE = re.compile(r'^--?(?:no)?config\.([\w.]+)')
+_PACKAGE = pathlib.Path(__file__).parent
+
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
@@ -61,26 +65,40 @@ def main(argv: list[str]) -> int:
   except (settings.ConfigError, guard.Refusal, hosts.HostsError) as e:
     print(f'ERROR: {e}', file=sys.stderr)
     return 1
+  except (OSError, ValueError, FloatingPointError) as e:
+    if flags.FLAGS.verbosity >= logging.DEBUG or not _is_for_the_user(e):
+      raise
+    print(f'ERROR: {e} (--verbosity=1 shows the traceback)', file=sys.stderr)
+    return 1
   return 0
+
+
+def _is_for_the_user(error: Exception) -> bool:
+  """Whether a file, a value or the system is wrong, not this program.
+
+  What a library did not accept was this program's mistake.
+  """
+  innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+  ours = pathlib.Path(innermost).is_relative_to(_PACKAGE)
+  return ours or not isinstance(error, ValueError)
 
 
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a field or file that is not there costs one line."""
   try:
-    rest = app.parse_flags_with_usage(argv)
+    settings.check_names(n for arg in argv for n in _OVERRIDE.findall(arg))
+    rest = flags.FLAGS(argv)
     _CONFIG.value.keys()  # a config file that is missing fails only here
     # Without --verbosity absl would show what libraries say for themselves.
     if flags.FLAGS['verbosity'].using_default_value:
       flags.FLAGS.verbosity = logging.WARNING
     return rest
+  except settings.ConfigError as e:
+    sys.exit(f'ERROR: {e}')
+  except flags.Error as e:
+    sys.exit(f'ERROR: {" ".join(str(e).split())} (--help lists the flags)')
   except OSError as e:
     sys.exit(f'ERROR: --config: {e}')
-  except AttributeError as e:
-    # A mistake inside the config's file needs the line that its traceback has.
-    calls = [frame.name for frame in traceback.extract_tb(e.__traceback__)]
-    if 'get_config' in calls or not isinstance(e.args[0], KeyError):
-      raise
-    sys.exit(f'ERROR: --config has no field {e.args[0].args[0]}')
 
 
 if __name__ == '__main__':

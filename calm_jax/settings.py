@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import difflib
 import pathlib
 from typing import Any
@@ -60,6 +60,11 @@ def check(cfg: ConfigDict) -> None:
   _raise(problems(cfg))
 
 
+def check_names(names: Iterable[str]) -> None:
+  """Raises ConfigError with all names that are no setting."""
+  _raise([_unknown(name) for name in names if name not in rules.RULES])
+
+
 def check_machine(cfg: ConfigDict) -> None:
   """Raises ConfigError where devices or model would fail a later stage.
 
@@ -77,7 +82,7 @@ def problems(cfg: ConfigDict) -> list[str]:
     found[name] = f'config.{name} is missing; configs/base.py has every field'
   for name, value in flat.items():
     if name not in rules.RULES:
-      found[name] = unknown(name)
+      found[name] = _unknown(name)
     elif wrong := rules.RULES[name](value):
       found[name] = f'config.{name} = {value!r} {wrong}'
   together = [
@@ -121,7 +126,7 @@ def _hub_problem(cfg: ConfigDict) -> Iterator[str]:
     yield f'config.model = {e}'
 
 
-def unknown(name: str) -> str:
+def _unknown(name: str) -> str:
   """That a field is none, and the nearest one."""
   near = difflib.get_close_matches(name, sorted(rules.RULES), n=1, cutoff=0.5)
   hint = f'; did you mean config.{near[0]}?' if near else ''

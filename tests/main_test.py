@@ -66,8 +66,18 @@ def test_it_starts_without_the_heavy_libraries():
         ([TINY, '--workdir={}', 'sample'], "Unexpected arguments: ['sample']"),
         (
             [TINY, '--workdir={}', '--config.sample.temprature=0.5'],
-            'Did you mean "temperature" instead of "temprature"?',
+            'config.sample.temprature is no setting; did you mean'
+            ' config.sample.temperature?',
         ),
+        (
+            [TINY, '--workdir={}', '--config.samplee.m=5'],
+            'config.samplee.m is no setting; did you mean config.sample.m?',
+        ),
+        (
+            [TINY, '--workdir={}', '--noconfig.pair.rebuid'],
+            'did you mean config.pair.rebuild?',
+        ),
+        ([TINY, '--workdir={}', '--workdri=x'], "flag 'workdri'. Did you mean"),
         ([TINY, '--workdir={}', '--config.sample.m=x'], '--config.sample.m=x'),
         (['--config=configs/none.py', '--workdir={}'], 'configs/none.py'),
         (
@@ -86,6 +96,97 @@ def test_a_mistake_is_told_without_a_traceback(workdir, arguments, said):
   assert said in done.stdout + done.stderr
   assert 'Traceback' not in done.stderr
   assert not workdir.exists()
+
+
+def test_all_misspelt_fields_are_told_first(workdir):
+  done = main(
+      TINY,
+      f'--workdir={workdir}',
+      '--config.sample.m=abc',
+      '--config.samplee.m=5',
+      '--config.languagges=en',
+  )
+  assert done.returncode == 1
+  assert done.stderr.splitlines() == [
+      'ERROR: 2 problems in the settings:',
+      '  config.samplee.m is no setting; did you mean config.sample.m?',
+      '  config.languagges is no setting; did you mean config.languages?',
+  ]
+
+
+def test_a_value_of_another_type_costs_one_line(workdir):
+  done = main(TINY, f'--workdir={workdir}', '--config.sample.m=abc')
+  assert done.returncode == 1
+  (line,) = (done.stdout + done.stderr).splitlines()
+  assert line.startswith('ERROR: flag --config.sample.m=abc: invalid literal')
+
+
+def fails_with(statement, *arguments):
+  """What is said where a stage runs a statement."""
+  script = f"""
+import pathlib, sys
+from absl import app
+from calm_jax import main, pipeline
+from calm_jax.datasets import rows
+def run(*_):
+  {statement}
+pipeline.run = run
+app.run(main.main, argv=['main', *sys.argv[1:]], flags_parser=main.parse)
+"""
+  command = [sys.executable, '-c', script, TINY, '--workdir=none', *arguments]
+  done = subprocess.run(
+      command, cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 1
+  return done.stderr
+
+
+@pytest.mark.parametrize(
+    ('statement', 'said'),
+    [
+        ('pathlib.Path("gone/x").read_text()', "No such file or directory: 'g"),
+        (
+            'list(rows.read(pathlib.Path("{}/bad.jsonl")))',
+            'bad.jsonl:2: Expecting',
+        ),
+        ('raise FloatingPointError("the loss is nan")', 'the loss is nan'),
+        ('raise OSError("No space left")', 'No space left'),
+    ],
+)
+def test_what_the_user_can_mend_has_its_traceback_on_demand(
+    tmp_path, statement, said
+):
+  (tmp_path / 'bad.jsonl').write_text('{}\n{"id": \n')
+  statement = statement.replace('{}', str(tmp_path))
+  (line,) = fails_with(statement).splitlines()
+  assert line.startswith('ERROR: ')
+  assert said in line
+  assert line.endswith(' (--verbosity=1 shows the traceback)')
+  assert 'Traceback' in fails_with(statement, '--verbosity=1')
+
+
+@pytest.mark.parametrize(
+    'statement',
+    [
+        '{}["x"]',
+        'None.x',
+        'len(3)',
+        '[][0]',
+        'import json; json.loads("{")',  # a ValueError of a library
+    ],
+)
+def test_what_only_a_programmer_can_mend_keeps_its_traceback(statement):
+  assert 'Traceback' in fails_with(statement)
+
+
+def test_a_workdir_that_is_a_file_is_told(tmp_path):
+  for name in ('config.json', 'model.safetensors', 'tokenizer.json'):
+    (tmp_path / name).touch()
+  for path in (tmp_path / 'config.json', tmp_path / 'config.json' / 'run'):
+    done = main(TINY, f'--workdir={path}', f'--config.model={tmp_path}')
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f'ERROR: --workdir={path} cannot be a folder')
 
 
 def test_all_mistakes_are_told(workdir):
