@@ -16,8 +16,8 @@ def get_config():
   c.model = 'models/smollm2-135m-instruct'
   c.dtype = 'float32'
   c.data.name = 'demo'
-  c.limit = 16
-  c.sample.max_new_tokens = 40
+  c.limit = 12
+  c.sample.max_new_tokens = 32
   # Small models rarely name an option by themselves.
   c.sample.answer = 'two_stage'
   c.sample.slots = 48
@@ -30,5 +30,5 @@ def get_config():
   c.train.batch_size = 2
   c.train.accumulation = 2
   c.train.eval_every = 10
-  c.evaluate.max_new_tokens = 40
+  c.evaluate.max_new_tokens = 32
   return c
