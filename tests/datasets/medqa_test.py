@@ -1,5 +1,6 @@
 """MedQA: editions and variants, its tables, and what real rows look like."""
 
+import functools
 import json
 import re
 
@@ -274,3 +275,13 @@ def test_the_real_rows_without_answer_texts(
 
 def test_the_readers_are_those_of_the_module():
   assert datasets.reader('medqa_taiwan') is medqa.read_taiwan
+  assert datasets.finder('medqa_taiwan') is medqa.find_taiwan
+
+
+@pytest.mark.parametrize('name', [n for n in datasets.READERS if 'medqa' in n])
+def test_what_is_found_is_what_is_read(name):
+  reader, finder = datasets.reader(name), datasets.finder(name)
+  assert isinstance(reader, functools.partial)
+  assert isinstance(finder, functools.partial)
+  assert reader.args == finder.args
+  assert reader.args[0].name == name
