@@ -25,7 +25,7 @@ def get_config():
   c.pair.positives = 'same_language_first'
   c.pair.cap = 1
   c.pair.val_size = 0.1
-  c.train.learning_rate = 5e-5
+  c.train.learning_rate = 3e-4  # so that a dozen steps show
   c.train.epochs = 1
   c.train.batch_size = 2
   c.train.accumulation = 2

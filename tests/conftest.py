@@ -23,9 +23,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 @pytest.fixture(scope='session')
 def real_data() -> pathlib.Path:
   """The folder of real data beside a checkout, where there is one."""
-  folder = ROOT.parent / 'shared' / 'data'
+  default = ROOT.parent / 'shared' / 'data'
+  folder = pathlib.Path(os.environ.get('CALM_JAX_DATA', default))
   if not folder.is_dir():
-    pytest.skip('the real data (../shared/data) is not on this machine')
+    pytest.skip(f'the real data ({folder}) is not on this machine')
   return folder
 
 
