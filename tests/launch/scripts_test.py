@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
@@ -25,10 +27,14 @@ def test_every_script_says_what_it_takes(name):
 
 @pytest.mark.parametrize('name', SCRIPTS)
 def test_shellcheck_finds_nothing(name):
-  if shutil.which('shellcheck') is None:
+  beside = str(pathlib.Path(sys.executable).parent)
+  shellcheck = shutil.which(
+      'shellcheck', path=beside + ':' + os.environ['PATH']
+  )
+  if shellcheck is None:
     pytest.skip('shellcheck is not installed')
   done = subprocess.run(
-      ['shellcheck', LAUNCH / name], capture_output=True, text=True, check=False
+      [shellcheck, LAUNCH / name], capture_output=True, text=True, check=False
   )
   assert done.returncode == 0, done.stdout
 
