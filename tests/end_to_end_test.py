@@ -128,13 +128,18 @@ def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(
       f'--config.model={tiny_model}',
       f'--workdir={tmp_path}',
   ]
+  env = os.environ | {'XDG_CACHE_HOME': str(tmp_path / 'cache')}
   for evidence in ('sample/00000.jsonl', 'align/metrics.jsonl'):
     with subprocess.Popen(
-        command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL
+        command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL
     ) as run:
       _wait_for(tmp_path / evidence, run)
       run.send_signal(signal.SIGKILL)
-  subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+  subprocess.run(
+      command, cwd=ROOT, check=True, env=env, stdout=subprocess.DEVNULL
+  )
+  # What was compiled before a kill was not compiled again.
+  assert list((tmp_path / 'cache' / 'calm_jax' / 'xla').rglob('*-cache'))
   assert results(tmp_path) == results(workdir)
 
 

@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # A package of fake stages: read and vote need no devices, sample does.
 FILES = {
     '__init__.py': """
-        import os, pathlib, sys, time
+        import contextlib, os, pathlib, sys, time
         from calm_jax import ledger, pipeline
         from calm_jax.lm import hosts
         from configs import tiny
@@ -43,8 +43,13 @@ FILES = {
           def key_value_delete(self, key):
             (self.path / key.replace('/', '+')).unlink()
           def key_value_dir_get(self, folder):
-            paths = [p for p in self.path.iterdir() if p.suffix != '.new']
-            return [(p.name.replace('+', '/'), p.read_text()) for p in paths]
+            found = []
+            for path in self.path.iterdir():
+              if path.suffix != '.new':
+                # The other process may delete it meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                  found.append((path.name.replace('+', '/'), path.read_text()))
+            return found
 
         TABLE = (
             ledger.Stage('read', 'r', needs=(), fields=('limit',)),
