@@ -3,7 +3,7 @@
 python -m tools.fetch_demo_model --out=models/smollm2-135m-instruct
 python -m calm_jax.main --config=configs/demo.py --workdir=runs/demo
 
-About 5 minutes on 2 cores. It shows the machinery, not the method's gain: a
+About 7 minutes on 2 cores. It shows the machinery, not the method's gain: a
 model this small reasons in English at best, and 12 test questions cannot tell
 systems apart (see the intervals in the report).
 """
