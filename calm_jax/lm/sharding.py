@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import functools
 import math
 import re
 from typing import Any
@@ -14,22 +15,48 @@ import numpy as np
 
 AXES = ('data', 'fsdp', 'tensor')
 
-# Path of a base parameter -> its axes. The first match wins; a parameter
-# without a rule is an error. A dimension that its axis does not divide stays
-# whole on every device (8 kv heads on 16 tensor devices, say).
+# Path of a parameter -> its axes; below `lora` and `opt_state` too. The first
+# match wins; a parameter without a rule is an error. A dimension that its axis
+# does not divide stays whole on every device (8 kv heads on 16 tensor devices,
+# say). Norms and counts are too small to be worth a message.
+_BASE, _LORA = r'layers/\d+/', r'(.+/)?layers/\d+/'
 SHARDING = (
     (r'embed_VD', P('tensor', 'fsdp')),
     (r'head_DV', P('fsdp', 'tensor')),
-    (r'layers/\d+/attn/(q_DNH|k_DKH|v_DKH)', P('fsdp', 'tensor', None)),
-    (r'layers/\d+/attn/o_NHD', P('tensor', None, 'fsdp')),
-    (r'layers/\d+/attn/[qkv]_bias_[NK]H', P('tensor', None)),
-    (r'layers/\d+/ffn/(gate|up)_DF', P('fsdp', 'tensor')),
-    (r'layers/\d+/ffn/down_FD', P('tensor', 'fsdp')),
+    (_BASE + r'attn/(q_DNH|k_DKH|v_DKH)', P('fsdp', 'tensor', None)),
+    (_BASE + r'attn/o_NHD', P('tensor', None, 'fsdp')),
+    (_BASE + r'attn/[qkv]_bias_[NK]H', P('tensor', None)),
+    (_BASE + r'ffn/(gate|up)_DF', P('fsdp', 'tensor')),
+    (_BASE + r'ffn/down_FD', P('tensor', 'fsdp')),
     (r'(layers/\d+/(attn|ffn)_)?norm_D', P(None)),
+    # An adapter's factors lie as the weight whose input or output they share.
+    (_LORA + r'(q|k|v|gate|up)_proj/a', P('fsdp', None)),
+    (_LORA + r'o_proj/a', P('tensor', None, None)),
+    (_LORA + r'down_proj/a', P('tensor', None)),
+    (_LORA + r'[qkv]_proj/b', P(None, 'tensor', None)),
+    (_LORA + r'(gate|up)_proj/b', P(None, 'tensor')),
+    (_LORA + r'(o|down)_proj/b', P(None, 'fsdp')),
+    (r'(.+/)?(step|count)', P()),
 )
 
 # Rows of a batch, which pmap would spread over its devices.
 _ROWS = ('data', 'fsdp')
+
+# Dimension of an activation -> its axes, by the letter in its name. With many
+# tokens every device has rows of its own, and the parts of a weight are brought
+# together for a layer at a time.
+TOKENS: Mapping[str, Any] = {
+    'B': _ROWS,
+    'N': 'tensor',
+    'K': 'tensor',
+    'F': 'tensor',
+    'V': 'tensor',
+}
+# With one token a row the weights would be far more to send than what is
+# computed from them: they stay where they are, and the model's width is split.
+TOKEN: Mapping[str, Any] = {**TOKENS, 'B': 'data', 'D': 'fsdp'}
+# Draws need whole rows of logits, and nothing of each other.
+DRAWS: Mapping[str, Any] = {'B': (*_ROWS, 'tensor')}
 
 
 def make_mesh(
@@ -45,7 +72,36 @@ def make_mesh(
     ValueError: the sizes do not use every device exactly once.
   """
   devices = jax.devices() if devices is None else list(devices)
-  count = len(devices)
+  sizes = _sizes(data, fsdp, tensor, len(devices))
+  # Explicit axes, the default, reject plain gathers and updates.
+  kinds = (AxisType.Auto,) * len(AXES)
+  return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
+
+
+def make_local_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
+  """This process's part of a mesh, for programs of its own.
+
+  It has whole copies of the weights, so only the data axis is divided.
+
+  Raises:
+    ValueError: a copy needs devices of several processes; or as in make_mesh.
+  """
+  _, fsdp, tensor = _sizes(data, fsdp, tensor, jax.device_count())
+  devices = jax.local_devices()
+  if len(devices) % (fsdp * tensor):
+    raise ValueError(
+        f'mesh fsdp={fsdp} tensor={tensor} spreads one copy of the model over'
+        f' {fsdp * tensor} devices, but each process samples on its own'
+        f' {len(devices)}: the product must divide them. Lower mesh.fsdp or'
+        ' mesh.tensor; to train with more, run training by itself (--stages)'
+    )
+  return make_mesh(-1, fsdp, tensor, devices=devices)
+
+
+def _sizes(
+    data: int, fsdp: int, tensor: int, count: int
+) -> tuple[int, int, int]:
+  """The sizes with -1 filled in, for `count` devices."""
   sizes = [data, fsdp, tensor]
   fixed = math.prod(size for size in sizes if size != -1)
   if sizes.count(-1) == 1 and fixed and count % fixed == 0:
@@ -56,9 +112,7 @@ def make_mesh(
         f' {count} devices here: the product must be {count}, and one size may'
         ' be -1 (all that are left)'
     )
-  # Explicit axes, the default, reject plain gathers and updates.
-  kinds = (AxisType.Auto,) * len(AXES)
-  return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
+  return sizes[0], sizes[1], sizes[2]
 
 
 def rows(mesh: Mesh) -> int:
@@ -67,7 +121,7 @@ def rows(mesh: Mesh) -> int:
 
 
 def spec(path: str) -> P:
-  """The axes of the base parameter at `path` ('layers/0/attn/q_DNH')."""
+  """The axes of the parameter at `path` ('layers/0/attn/q_DNH')."""
   for pattern, axes in SHARDING:
     if re.fullmatch(pattern, path):
       return axes
@@ -75,12 +129,24 @@ def spec(path: str) -> P:
 
 
 def place(mesh: Mesh) -> Callable[[str, Any], jax.Array]:
-  """A function that puts a base parameter where the table says."""
+  """A function that puts a parameter where the table says."""
 
   def put(path: str, array: Any) -> jax.Array:
     return _put(mesh, _fit(mesh, spec(path), np.shape(array)), array)
 
   return put
+
+
+def place_tree(mesh: Mesh, tree: Any) -> Any:
+  """Parameters, factors or a training state, put where the table says."""
+  return jax.tree.map(lambda x, s: _put(mesh, s.spec, x), tree, of(mesh, tree))
+
+
+def of(mesh: Mesh, tree: Any) -> Any:
+  """The sharding of every parameter of a tree; `tree` may be abstract."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: NamedSharding(mesh, _axes(mesh, path, x)), tree
+  )
 
 
 def place_batch(mesh: Mesh, batch: Any, *, axis: int = 0) -> Any:
@@ -94,6 +160,49 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
   return jax.tree.map(lambda x: _put(mesh, P(), x), tree)
 
 
+def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+  """`function` for `jax.jit`, in which `split` and `lay` know the mesh.
+
+  On a mesh of one device they do nothing.
+  """
+  if mesh.size == 1:
+    return function
+
+  @functools.wraps(function)
+  def traced(*args):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args)
+
+  return traced
+
+
+def split(
+    x: jax.Array, dims: str, table: Mapping[str, Any] = TOKENS
+) -> jax.Array:
+  """An activation, laid out by the letters of its dimensions ('BTNH')."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  axes = P(*(table.get(letter) for letter in dims))
+  return jax.lax.with_sharding_constraint(x, _fit(mesh, axes, x.shape))
+
+
+def lay(tree: Any) -> Any:
+  """Parameters inside a program, laid out as the table says."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return tree
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: jax.lax.with_sharding_constraint(x, _axes(mesh, path, x)),
+      tree,
+  )
+
+
+def _axes(mesh: Any, path: Any, array: Any) -> P:
+  name = jax.tree_util.keystr(path, simple=True, separator='/')
+  return _fit(mesh, spec(name), np.shape(array))
+
+
 def _put(mesh: Mesh, axes: P, array: Any) -> jax.Array:
   # Each process hands over only what its own devices hold.
   array = np.asarray(array)
@@ -103,9 +212,16 @@ def _put(mesh: Mesh, axes: P, array: Any) -> jax.Array:
   )
 
 
-def _fit(mesh: Mesh, axes: P, shape: tuple[int, ...]) -> P:
-  fits = (
-      axis if axis is None or size % mesh.shape[axis] == 0 else None
-      for axis, size in zip(axes, shape, strict=True)
-  )
-  return P(*fits)
+def _fit(mesh: Any, axes: P, shape: tuple[int, ...]) -> P:
+  """`axes`, but for those that do not divide their dimension."""
+  return P(*(_divisors(mesh, *x) for x in zip(axes, shape, strict=True)))
+
+
+def _divisors(mesh: Any, axes: Any, size: int) -> Any:
+  """The first of the axes, as many as divide `size` together."""
+  names = (axes,) if isinstance(axes, str) else axes or ()
+  kept = 0
+  for i in range(1, len(names) + 1):
+    if size % math.prod(mesh.shape[name] for name in names[:i]) == 0:
+      kept = i
+  return axes if kept == len(names) else names[:kept] or None
