@@ -54,13 +54,16 @@ class Completion:
   """`tokens` as drawn, without the stop token; `choice` indexes the ending's.
 
   `logprob` sums the log-probabilities of all that was drawn, stop token and
-  choice included; `stop_reason` is 'stop' or 'length'.
+  choice included; `stop_reason` is 'stop' or 'length'. `watched_TW` holds the
+  log-probabilities of the settings' watch_ids at each step that drew a token,
+  the stop token's too; None where nothing is watched.
   """
 
   tokens: tuple[int, ...]
   choice: int | None
   logprob: float
   stop_reason: str
+  watched_TW: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass
@@ -181,6 +184,9 @@ class _Slots:
           choice=int(s.choice_B[b]) if self._requests[request].ending else None,
           logprob=float(s.logprob_B[b]),
           stop_reason='stop' if stopped else 'length',
+          watched_TW=None
+          if s.watched_BTW is None
+          else s.watched_BTW[b, :drawn],
       )
       finished.append(((request, index), completion))
     return finished

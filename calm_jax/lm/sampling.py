@@ -87,6 +87,13 @@ def logprob(logits_BV: jax.Array, token_B: jax.Array) -> jax.Array:
   return _take(logits_BV, token_B) - total_B
 
 
+def logprobs(logits_BV: jax.Array, ids_W: jax.Array) -> jax.Array:
+  """Those of the same few tokens in every row, nothing filtered."""
+  logits_BV = logits_BV.astype(jnp.float32)
+  total_B1 = jax.nn.logsumexp(logits_BV, axis=-1, keepdims=True)
+  return jnp.take(logits_BV, ids_W, axis=-1) - total_B1
+
+
 def _nucleus_border(weight_BV, top_p: float) -> jax.Array:
   """The largest weight w whose set {weights >= w} has `top_p` of the mass.
 

@@ -30,6 +30,8 @@ class Settings:
   top_k: int = 0
   top_p: float = 1.0
   chunk: int = 16  # decode steps between two looks of the host
+  # Tokens whose log-probabilities are kept at every drawn step, a few at most.
+  watch_ids: tuple[int, ...] = ()
 
 
 class Steps(NamedTuple):
@@ -66,6 +68,7 @@ class State(NamedTuple):
   choice_B: Array
   logprob_B: Array
   out_BT: Array
+  watched_BTW: Array | None  # None where nothing is watched
 
 
 def empty_state(steps, settings, length, suffix, choices) -> State:
@@ -90,7 +93,13 @@ def empty_state(steps, settings, length, suffix, choices) -> State:
       choice_B=zeros() - 1,
       logprob_B=jnp.zeros(b, jnp.float32),
       out_BT=zeros(settings.max_new_tokens),
+      watched_BTW=_unseen(settings) if settings.watch_ids else None,
   )
+
+
+def _unseen(settings: Settings) -> Array:
+  shape = settings.slots, settings.max_new_tokens, len(settings.watch_ids)
+  return jnp.zeros(shape, jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -173,6 +182,10 @@ def _advance(settings: Settings, state: State, logits_BV, seed) -> State:
   column_B = jnp.where(drawing_B, state.drawn_B, settings.max_new_tokens)
   phase_B = jnp.where(ended_B & has_ending_B, ENDING, state.phase_B)
   phase_B = jnp.where((ended_B & ~has_ending_B) | choosing_B, IDLE, phase_B)
+  watched_BTW = state.watched_BTW
+  if watched_BTW is not None:
+    seen_BW = sampling.logprobs(logits_BV, jnp.array(settings.watch_ids))
+    watched_BTW = watched_BTW.at[rows_B, column_B].set(seen_BW, mode='drop')
   return state._replace(
       phase_B=phase_B,
       token_B=jnp.where(feeds_suffix_B, suffix_B, token_B),
@@ -184,4 +197,5 @@ def _advance(settings: Settings, state: State, logits_BV, seed) -> State:
       logprob_B=state.logprob_B
       + jnp.where(drawing_B | choosing_B, gained_B, 0.0),
       out_BT=state.out_BT.at[rows_B, column_B].set(token_B, mode='drop'),
+      watched_BTW=watched_BTW,
   )
