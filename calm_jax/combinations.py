@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import json
 import pathlib
 
 from calm_jax import datasets, translators
@@ -50,13 +51,78 @@ def _paper(style: str, parser: str, langs: tuple[str, ...]) -> str | None:
   return None
 
 
-def _english(positives: str, gold: str, langs: tuple[str, ...]) -> str | None:
+def _english(
+    positives: str,
+    gold: str,
+    langs: tuple[str, ...],
+    sampled: tuple[str, ...],
+) -> str | None:
+  langs = sampled or langs
   if 'en' in langs or (positives != 'english' and gold != 'released'):
     return None
   return (
       'config.pair.positives=english and config.pair.gold=released choose an'
-      ' English answer: add en to config.languages'
+      ' English answer: add en to config.languages, and to'
+      ' config.sample.languages where that is set'
   )
+
+
+def _sampled(sampled: tuple[str, ...], langs: tuple[str, ...]) -> str | None:
+  if others := [lang for lang in sampled if lang not in langs]:
+    return (
+        f'config.sample.languages has {", ".join(others)}, which'
+        f' config.languages ({", ".join(langs)}) lacks: add them there'
+    )
+  return None
+
+
+def _start(method: str, reference: str, adapter: str) -> str | None:
+  if reference == 'base' or (method == 'dpo' and adapter):
+    return None
+  return (
+      'config.train.reference=start is the adapter that config.adapter names,'
+      ' for config.train.method=dpo: leave it at base'
+  )
+
+
+def _same_lora(
+    adapter: str, method: str, rank: int, alpha: float, targets: tuple[str, ...]
+) -> str | None:
+  """An adapter is trained on as it is: its shape cannot change."""
+  if not adapter or adapter.startswith('@') or method == 'none':
+    return None
+  path = pathlib.Path(adapter) / 'adapter_config.json'
+  try:
+    found = json.loads(path.read_text('utf-8'))
+    names = {str(name).rpartition('.')[2] for name in found['target_modules']}
+    has = int(found['r']), float(found['lora_alpha']), names
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    return f'config.adapter: {path} is damaged: {e!r}'
+  if has == (rank, alpha, set(targets)):
+    return None
+  return (
+      f'config.adapter is trained on, and has rank {has[0]}, alpha {has[1]:g}'
+      f' and the targets {", ".join(sorted(names))}: set config.lora.rank,'
+      ' config.lora.alpha and config.lora.targets to the same'
+  )
+
+
+def _untrained(method: str, split: str, before: bool, file: str) -> str | None:
+  if method != 'none':
+    if split or file:
+      return None
+    return (
+        'config.data.train_split is empty, which leaves nothing to train on:'
+        ' name a split, or set config.train.method=none'
+    )
+  if not before:
+    return (
+        'config.train.method=none and config.evaluate.before=False leave'
+        ' nothing to evaluate: change one of them'
+    )
+  if file:
+    return 'config.pair.file has no use with config.train.method=none: empty it'
+  return None
 
 
 def _smoothing(method: str, loss: str, smoothing: float) -> str | None:
@@ -88,8 +154,8 @@ def _data_path(name: str, path: str) -> str | None:
 def _data_files(
     name: str, path: str, split: str, langs: tuple[str, ...]
 ) -> str | None:
-  if not _is_there(name, path):
-    return None  # told by _data_path
+  if not split or not _is_there(name, path):
+    return None  # no split is asked for; or told by _data_path
   try:
     datasets.finder(name)(pathlib.Path(path), split, langs)
   except (OSError, ValueError) as e:
@@ -140,7 +206,31 @@ TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('sample.m', 'sample.slots'), _slots),
     (('prompt.style', 'prompt.shots'), _paper_shots),
     (('prompt.style', 'vote.parser', 'languages'), _paper),
-    (('pair.positives', 'pair.gold', 'languages'), _english),
+    (
+        ('pair.positives', 'pair.gold', 'languages', 'sample.languages'),
+        _english,
+    ),
+    (('sample.languages', 'languages'), _sampled),
+    (('train.method', 'train.reference', 'adapter'), _start),
+    (
+        (
+            'adapter',
+            'train.method',
+            'lora.rank',
+            'lora.alpha',
+            'lora.targets',
+        ),
+        _same_lora,
+    ),
+    (
+        (
+            'train.method',
+            'data.train_split',
+            'evaluate.before',
+            'pair.file',
+        ),
+        _untrained,
+    ),
     (('train.method', 'train.loss', 'train.label_smoothing'), _smoothing),
     (('train.method', 'train.loss', 'train.sft_weight'), _pair_losses),
     (('data.name', 'data.path'), _data_path),

@@ -39,9 +39,9 @@ def run(cfg, workdir: pathlib.Path) -> dict[str, int]:
   splits = {'train': cfg.data.train_split, 'test': cfg.data.test_split}
   with console.progress('read', len(splits)) as bar:
     for part, split in splits.items():
-      questions, dropped = read(path, split, languages)
+      questions, dropped = read(path, split, languages) if split else ([], {})
       questions = first(questions, cfg.limit)
-      if not questions:
+      if split and not questions:
         raise ValueError(
             f'data.{part}_split: {split!r} of {cfg.data.name} has no sound '
             f'question in {", ".join(languages)}; dropped: {dropped or "none"}'

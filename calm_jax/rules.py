@@ -9,13 +9,14 @@ import pathlib
 import re
 from typing import Any
 
-from calm_jax import datasets, translators
+from calm_jax import datasets, paper, translators
 from calm_jax.datasets import textbooks
 from calm_jax.qa import languages, preferences
 
 Check = Callable[[Any], str | None]  # what is wrong with a value, or None
 
 _HUB_ID = re.compile(r'[\w-][\w.-]*/[\w-][\w.-]*')
+_SYSTEM = r'@[\w-]+'  # what the system of that name has trained
 # Where the README and the launch scripts put models and results: a hub id that
 # starts so is a folder that is not there yet.
 _OWN_FOLDERS = ('models', 'runs')
@@ -111,6 +112,35 @@ def _file(value: Any) -> str | None:
   return 'is no file; leave it empty to do without'
 
 
+def _adapter(value: Any) -> str | None:
+  """A folder in PEFT's layout, @ and the name of a system, or nothing."""
+  if value == '' or (isinstance(value, str) and re.fullmatch(_SYSTEM, value)):
+    return None
+  if isinstance(value, str) and _is_adapter(pathlib.Path(value)):
+    return None
+  return (
+      'is no PEFT folder (adapter_config.json, adapter_model.safetensors); with'
+      ' config.systems it may be @ and the name of an earlier system'
+  )
+
+
+def _is_adapter(folder: pathlib.Path) -> bool:
+  names = ('adapter_config.json', 'adapter_model.safetensors')
+  return all((folder / name).is_file() for name in names)
+
+
+def _words(value: Any) -> str | None:
+  """A tuple of different words, or of none."""
+  if not isinstance(value, tuple) or any(_word(name) for name in value):
+    return 'must be names'
+  return 'names something twice' if len(set(value)) < len(value) else None
+
+
+def _or_empty(rule: Check) -> Check:
+  """Of names or text: what the rule says, unless nothing is there."""
+  return lambda value: None if value in ('', ()) else rule(value)
+
+
 def _word(value: Any) -> str | None:
   if isinstance(value, str) and re.fullmatch(r'[\w.-]+', value):
     return None
@@ -152,19 +182,24 @@ def _model_folder(folder: pathlib.Path) -> str | None:
 RULES: dict[str, Check] = {
     'model': _model,
     'revision': _text,
+    'adapter': _adapter,
     'dtype': _one_of('bfloat16', 'float32'),
     'seed': _whole(0, 2**31 - 1),  # jit takes seeds as int32
     'languages': _some_of(languages.LANGUAGES),
     'limit': _whole(0),
+    'order': _words,
+    'rounds': _whole(1),
+    'paper': _or_empty(_one_of(*paper.TABLES)),
     'data.name': _one_of(*datasets.READERS),
     'data.path': _text,
-    'data.train_split': _word,
+    'data.train_split': _or_empty(_word),
     'data.test_split': _word,
     'mesh.data': _axis,
     'mesh.fsdp': _axis,
     'mesh.tensor': _axis,
     'prompt.style': _one_of('default', 'paper'),
     'prompt.shots': _whole(0, 3),
+    'sample.languages': _or_empty(_some_of(languages.LANGUAGES)),
     'sample.m': _whole(1),
     'sample.temperature': _number('[0, inf)'),
     'sample.top_p': _number('(0, 1]'),
@@ -216,7 +251,8 @@ RULES: dict[str, Check] = {
             'down_proj',
         )
     ),
-    'train.method': _one_of('dpo', 'sft'),
+    'train.method': _one_of('dpo', 'sft', 'none'),
+    'train.reference': _one_of('base', 'start'),
     'train.loss': _one_of('sigmoid', 'ipo', 'hinge', 'simpo', 'robust'),
     'train.beta': _number('(0, inf)'),
     'train.label_smoothing': _number('[0, 0.5)'),
@@ -239,6 +275,7 @@ RULES: dict[str, Check] = {
     'train.clip_norm': _number('(0, inf)'),
     'train.eval_every': _whole(1),
     'train.keep': _whole(1),
+    'evaluate.before': _flag,
     'evaluate.temperature': _number('[0, inf)'),
     'evaluate.max_new_tokens': _whole(1),
     'evaluate.bootstrap': _whole(1),

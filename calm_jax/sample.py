@@ -1,4 +1,4 @@
-"""Stage: m answers per question and language, drawn from the base model."""
+"""Stage: m answers per question and language, drawn from the model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import pathlib
 from ml_collections import ConfigDict
 
 from calm_jax import generation, records
+from calm_jax.lm import hosts
 from calm_jax.retrieval import evidence
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   path = workdir / 'translate' / 'train.jsonl'
-  questions = list(records.read_jsonl(path, records.Question))
+  langs = cfg.sample.languages or cfg.languages
+  rows = records.read_jsonl(path, records.Question)
+  questions = [q for q in rows if q.lang in langs]
   decoding = generation.Decoding(
       style=cfg.prompt.style,
       shots=cfg.prompt.shots,
@@ -30,6 +33,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       cfg.revision,
       dtype=cfg.dtype,
       mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
+      adapter=cfg.adapter,
   )
   folder = workdir / 'sample'
   counts = generation.answer_all(
@@ -42,6 +46,8 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       to_record=lambda question, sample: sample,
       shown=evidence.read(workdir, 'train'),
   )
+  if not hosts.is_leader():
+    return {}  # process 0 counts what all have written
   samples = records.read_all(folder, '*.jsonl', records.Sample)
   return counts | {
       'unparsed': sum(s.answer is None for s in samples),

@@ -13,10 +13,11 @@ from calm_jax import combinations, rules
 from calm_jax.lm import hosts
 
 # Fields that hold several names; flags hand 'en,zh' over as ('en,zh',).
-_LISTS = ('languages', 'lora.targets')
+_LISTS = ('languages', 'sample.languages', 'lora.targets', 'order')
 # A shell leaves the ~ of --config.model=~/x as it is.
 _PATHS = (
     'model',
+    'adapter',
     'data.path',
     'translate.path',
     'retrieve.corpus',

@@ -36,6 +36,15 @@ def _model(cfg: ConfigDict) -> dict[str, str]:
     raise guard.Refusal(f'config.model = {cfg.model!r}: {e}') from e
 
 
+def _start(cfg: ConfigDict) -> dict[str, str]:
+  """The model, and by content the adapter that it starts with."""
+  if not cfg.adapter:
+    return _model(cfg)
+  folder = pathlib.Path(cfg.adapter)
+  found = ledger.digest(folder) if folder.is_dir() else cfg.adapter
+  return _model(cfg) | {'adapter': found}
+
+
 # Readers that keep no question which lacks a language that is asked for.
 _PARALLEL = ('demo', 'xcsqa')
 
@@ -75,24 +84,21 @@ def _always(cfg: ConfigDict) -> bool:
   return True
 
 
-def _model_translates(cfg: ConfigDict) -> bool:
-  return cfg.translate.backend == 'model'
-
-
-def _model_words_pairs(cfg: ConfigDict) -> bool:
-  return _model_translates(cfg) and not cfg.pair.file
-
-
 def _no_retrieval(cfg: ConfigDict) -> bool:
   return cfg.retrieve.backend == 'none'
 
 
-def _own_pairs(cfg: ConfigDict) -> bool:
-  return bool(cfg.pair.file)
+def _untrained(cfg: ConfigDict) -> bool:
+  return cfg.train.method == 'none'
+
+
+def _no_votes(cfg: ConfigDict) -> bool:
+  return bool(cfg.pair.file) or _untrained(cfg)
 
 
 # What a stage's `needs` depend on is in their fingerprints, and not repeated;
-# but an idle stage has none, so that align names the model as sample does.
+# but an idle stage has none, so that align and evaluate name the model as
+# sample does.
 # Sampling reads the mesh, but where it computes changes no sample; training has
 # a batch per device.
 STAGES = (
@@ -115,7 +121,6 @@ STAGES = (
         needs=('read',),
         fields=('languages',),
         inputs=_question_translator,
-        on_devices=_model_translates,
     ),
     ledger.Stage(
         'retrieve',
@@ -144,16 +149,16 @@ STAGES = (
         'several answers to every question in every language',
         needs=('translate', 'retrieve'),
         fields=('dtype', 'seed', 'prompt', 'sample'),
-        inputs=_model,
+        inputs=_start,
         on_devices=_always,
-        idle=_own_pairs,
+        idle=_no_votes,
     ),
     ledger.Stage(
         'vote',
         'the most self-consistent answer to every question',
         needs=('translate', 'sample'),
         fields=('vote',),
-        idle=_own_pairs,
+        idle=_no_votes,
     ),
     ledger.Stage(
         'pair',
@@ -170,21 +175,25 @@ STAGES = (
             'train.method',
         ),
         inputs=_pairs,
-        on_devices=_model_words_pairs,
+        idle=_untrained,
     ),
     ledger.Stage(
         'align',
         'a LoRA adapter that prefers the chosen answers',
         needs=('pair',),
         fields=('dtype', 'mesh', 'lora', 'train'),
-        inputs=_model,
+        inputs=_start,
         on_devices=_always,
+        idle=_untrained,
     ),
     ledger.Stage(
         'evaluate',
         'answers to the test questions before and after',
         needs=('translate', 'retrieve', 'align'),
         fields=(
+            'dtype',
+            'seed',
+            'train.method',
             'prompt',
             'sample.answer',
             'sample.top_p',
@@ -193,6 +202,7 @@ STAGES = (
             'sample.shard',
             'evaluate',
         ),
+        inputs=_start,
         on_devices=_always,
     ),
     ledger.Stage(

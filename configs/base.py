@@ -12,15 +12,26 @@ def get_config():
   c = ConfigDict()
   c.model = 'meta-llama/Meta-Llama-3-8B-Instruct'  # local folder or hub id
   c.revision = 'main'  # branch, tag or commit on the hub
+  # PEFT folder that the model starts with: sampled from and trained on. In
+  # systems, @name is what the system of that name has trained.
+  c.adapter = ''
   c.dtype = 'bfloat16'  # of weights and activations: bfloat16, float32
   c.seed = 42  # framework
   c.languages = ('en', 'zh', 'fr', 'it', 'de', 'ja')  # en zh fr it de ja es
   c.limit = 0  # questions per split, 0: all
 
+  # Several systems in one run: name -> the fields that are different there
+  # (docs/EXPERIMENTS.md). Stages that two have in common are run once.
+  c.systems = ConfigDict()
+  c.order = ()  # of the systems; those left out follow, base first, by name
+  c.rounds = 1  # of sample, vote, pair and align, each from the last's adapter
+  c.paper = ''  # the table of calm_jax/paper.py to show beside the systems
+
   c.data = ConfigDict()
   c.data.name = 'xcsqa'  # reader in calm_jax/datasets
   c.data.path = ''  # folder of the release
-  c.data.train_split = 'train'  # sampled, voted on and trained on
+  # Sampled, voted on and trained on; empty (with train.method=none): no split.
+  c.data.train_split = 'train'
   c.data.test_split = 'test'  # evaluated
 
   c.mesh = ConfigDict()  # devices along each axis; -1: all that are left
@@ -33,6 +44,7 @@ def get_config():
   c.prompt.shots = 0  # worked examples before the question, 0-3
 
   c.sample = ConfigDict()
+  c.sample.languages = ()  # asked, voted and trained on; empty: all above
   c.sample.m = 3  # answers per question and language (paper)
   c.sample.temperature = 1.0  # paper; 0: greedy
   c.sample.top_p = 0.9  # paper
@@ -93,7 +105,9 @@ def get_config():
   c.lora.targets = ('q_proj', 'v_proj')  # paper
 
   c.train = ConfigDict()
-  c.train.method = 'dpo'  # or sft: imitate the winning answers
+  # Or sft: imitate the winning answers; none: evaluate the model as it is.
+  c.train.method = 'dpo'
+  c.train.reference = 'base'  # of dpo: without an adapter; or start: with it
   c.train.loss = 'sigmoid'  # of pairs (paper); or ipo, hinge, simpo, robust
   c.train.beta = 0.1  # paper
   c.train.label_smoothing = 0.0  # share of wrong pairs (framework)
@@ -118,6 +132,7 @@ def get_config():
   c.train.keep = 2  # newest checkpoints kept beside the best
 
   c.evaluate = ConfigDict()
+  c.evaluate.before = True  # also the model before training
   c.evaluate.temperature = 0.0  # 0: greedy
   c.evaluate.max_new_tokens = 512  # tokens of an answer
   c.evaluate.bootstrap = 1000  # resamples behind each 95 % interval

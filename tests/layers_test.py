@@ -17,7 +17,7 @@ PACKAGE = ROOT / 'calm_jax'
 # own; the modules of one layer never import each other.
 LAYERS = (
     ('records', 'console'),
-    ('formats', 'guard'),
+    ('formats', 'guard', 'lookup', 'paper'),
     ('lm', 'qa', 'html'),
     ('datasets', 'translators', 'retrieval', 'generation'),
     ('rules', 'combinations'),
@@ -48,6 +48,7 @@ LIGHT = (
     'console',
     'formats',
     'guard',
+    'lookup',
     'qa',
     'html',
     'datasets',

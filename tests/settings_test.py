@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from calm_jax import datasets, rules, settings
@@ -62,13 +64,20 @@ def test_a_good_config_passes(cfg):
         ('languages', 3, 'at least one'),
         ('languages', ('en', 3), 'unknown 3'),
         ('data.name', 'xcqa', "did you mean 'xcsqa'?"),
-        ('data.train_split', '', 'one word'),
+        ('adapter', 'nowhere', 'no PEFT folder'),
+        ('adapter', '@', 'no PEFT folder'),
+        ('order', ('a', 'a'), 'twice'),
+        ('order', ('a b',), 'must be names'),
+        ('rounds', 0, 'at least 1'),
+        ('paper', 'table1_llama_xcsq', "did you mean 'table1_llama_xcsqa'?"),
+        ('data.train_split', '../train', 'one word'),
         ('data.test_split', '../test', 'one word'),
         ('mesh.data', 0, '-1 for all'),
         ('mesh.tensor', -2, '-1 for all'),
         ('prompt.style', 'papers', "did you mean 'paper'?"),
         ('prompt.shots', 4, 'from 0 to 3'),
         ('prompt.shots', -1, 'from 0 to 3'),
+        ('sample.languages', ('en', 'cn'), "unknown 'cn'"),
         ('sample.m', 0, 'at least 1'),
         ('sample.temperature', -0.1, '[0, inf)'),
         ('sample.temperature', float('nan'), '[0, inf)'),
@@ -103,6 +112,7 @@ def test_a_good_config_passes(cfg):
         ('lora.targets', ('q_proj', 'qproj'), "did you mean 'q_proj'?"),
         ('lora.targets', (), 'at least one'),
         ('train.method', 'dpoo', "did you mean 'dpo'?"),
+        ('train.reference', 'begin', 'there are: base, start'),
         ('train.beta', 0.0, '(0, inf)'),
         ('train.loss', 'sigmoids', "did you mean 'sigmoid'?"),
         ('train.label_smoothing', 0.5, '[0, 0.5)'),
@@ -126,6 +136,7 @@ def test_a_good_config_passes(cfg):
         ('train.clip_norm', 0.0, '(0, inf)'),
         ('train.eval_every', 0, 'at least 1'),
         ('train.keep', 0, 'at least 1'),
+        ('evaluate.before', 'no', 'True or False'),
         ('evaluate.temperature', -1.0, '[0, inf)'),
         ('evaluate.max_new_tokens', 0, 'at least 1'),
         ('evaluate.bootstrap', 0, 'at least 1'),
@@ -230,6 +241,49 @@ def test_an_english_answer_needs_english(cfg):
   assert 'add en' in problems(cfg, languages=('de', 'fr'))
   assert problems(cfg, pair__gold='paper') == ''
   assert 'add en' in problems(cfg, pair__positives='english')
+
+
+def test_the_english_answer_must_be_sampled_too(cfg):
+  fields = {'languages': ('de', 'en'), 'pair__gold': 'released'}
+  assert problems(cfg, **fields, sample__languages=('en',)) == ''
+  assert 'add en' in problems(cfg, **fields, sample__languages=('de',))
+
+
+def test_languages_to_sample_are_some_of_all(cfg):
+  assert problems(cfg, sample__languages=('fr',)) == ''
+  assert 'has de, which' in problems(cfg, sample__languages=('fr', 'de'))
+  assert settings.normalise(cfg).sample.languages == ('fr', 'de')
+
+
+def test_what_is_not_trained_needs_no_split_but_a_system_to_evaluate(cfg):
+  assert 'nothing to train on' in problems(cfg, data__train_split='')
+  assert problems(cfg, train__method='none') == ''
+  assert 'nothing to evaluate' in problems(cfg, evaluate__before=False)
+  assert problems(cfg, train__method='dpo', data__train_split='train') == ''
+
+
+def adapter_folder(path, **changes):
+  config = {'r': 2, 'lora_alpha': 16, 'target_modules': ['v_proj', 'q_proj']}
+  path.mkdir()
+  (path / 'adapter_config.json').write_text(json.dumps(config | changes))
+  (path / 'adapter_model.safetensors').touch()
+  return str(path)
+
+
+def test_an_adapter_is_trained_on_in_its_own_shape(cfg, tmp_path):
+  assert problems(cfg, adapter=adapter_folder(tmp_path / 'a')) == ''
+  other = adapter_folder(tmp_path / 'b', r=4, target_modules=['x.q_proj'])
+  said = problems(cfg, adapter=other)
+  assert 'rank 4, alpha 16 and the targets q_proj' in said
+  assert problems(cfg, train__method='none') == ''
+  (tmp_path / 'b' / 'adapter_config.json').write_text('{}')
+  assert 'damaged' in problems(cfg, train__method='dpo')
+
+
+def test_the_reference_can_start_only_from_an_adapter(cfg, tmp_path):
+  assert 'leave it at base' in problems(cfg, train__reference='start')
+  assert problems(cfg, adapter=adapter_folder(tmp_path / 'a')) == ''
+  assert 'leave it at base' in problems(cfg, train__method='sft')
 
 
 def test_smoothing_is_of_two_losses(cfg):

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 import optax
 
-from calm_jax.lm import batches, decoder, losses
+from calm_jax.lm import batches, decoder, losses, sharding
 from calm_jax.lm import lora as lora_lib
 
 Batch = batches.Batch
@@ -98,6 +98,7 @@ def completion_logprobs(
   hidden_BCD = jnp.take_along_axis(
       hidden_BTD, batch.source_BC[..., None], axis=1
   )
+  hidden_BCD = sharding.split(hidden_BCD, 'BCD')
   scores = _token_scores(cfg, params, hidden_BCD, batch.labels_BC, chunk)
   side_BC2 = batch.side_BC[..., None] == jnp.arange(2)[None, None]
   side_BC2 &= batch.mask_BC[..., None]
@@ -184,14 +185,14 @@ def make_step(
         lambda x: jnp.zeros(x.shape, x.dtype), (state.lora, like)
     )
     (grads, means), _ = jax.lax.scan(micro, zeros, batch)
-    grads = jax.tree.map(lambda g: g / means['loss'].count, grads)
+    grads = jax.tree.map(lambda g: g / means['loss'].count, sharding.lay(grads))
     means['grad_norm'] = Mean(_norm(grads), jnp.float32(1))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.lora)
     lora = optax.apply_updates(state.lora, updates)
-    return TrainState(state.step + 1, lora, opt_state), means
+    state = TrainState(state.step + 1, lora, opt_state)
+    return sharding.lay(state), sharding.whole(means)
 
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
+  return jax.jit(sharding.on(mesh, step), donate_argnums=0)
 
 
 def make_evaluation(
@@ -200,23 +201,24 @@ def make_evaluation(
   """The jitted means of one batch under (lora, params)."""
 
   def evaluate(lora, params, batch):
-    return batch_means(cfg, objective, params, lora, batch)
+    return sharding.whole(batch_means(cfg, objective, params, lora, batch))
 
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(evaluate, out_shardings=everywhere)
+  return jax.jit(sharding.on(mesh, evaluate))
 
 
 def make_reference(
     cfg: decoder.DecoderConfig, objective: Objective, mesh: Mesh
-) -> Callable[[decoder.Params, Batch], jax.Array]:
-  """The jitted log-probabilities [B, 2] of the model without an adapter."""
+) -> Callable[[decoder.Params | None, decoder.Params, Batch], jax.Array]:
+  """The jitted log-probabilities [B, 2] under (lora or None, params)."""
 
-  def reference(params, batch):
+  def reference(lora, params, batch):
     chunk = objective.chunk
-    return completion_logprobs(cfg, params, None, batch, chunk=chunk).logp_B2
+    if lora is not None:
+      lora = lora_lib.scaled(lora, objective.scale)
+    sums = completion_logprobs(cfg, params, lora, batch, chunk=chunk)
+    return sharding.whole(sums.logp_B2)
 
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(reference, out_shardings=everywhere)
+  return jax.jit(sharding.on(mesh, reference))
 
 
 def merge_means(parts: list[dict[str, Mean]]) -> dict[str, float]:

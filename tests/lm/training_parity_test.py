@@ -197,7 +197,7 @@ def _with_reference(cfg, params, objective, rows):
   index_N = np.arange(len(rows))
   batch = batches.build(rows, index_N, SHAPE)
   program = training.make_reference(cfg, objective, _mesh())
-  return np.asarray(program(params, batch))
+  return np.asarray(program(None, params, batch))
 
 
 @pytest.mark.parametrize('sides', [('chosen', 'rejected'), ('completion',)])

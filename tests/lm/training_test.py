@@ -231,7 +231,7 @@ def test_step_0_costs_ln_2():
   mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
   params, rows = _params(), _rows(3)
   batch = _batch(rows, [0, 1, 2])
-  ref = training.make_reference(CFG, DPO, mesh)(params, batch)
+  ref = training.make_reference(CFG, DPO, mesh)(None, params, batch)
   lora = jax.jit(lora_lib.init, static_argnums=(0, 1))(
       CFG, LORA, jax.random.key(0)
   )
