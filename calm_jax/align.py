@@ -14,8 +14,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import numpy as np
 
-from calm_jax import console, records
-from calm_jax.lm import batches, checkpoint, loop, reference, sharding, training
+from calm_jax import console, ledger, records
+from calm_jax.lm import (
+    batches,
+    checkpoint,
+    decoder,
+    hosts,
+    loop,
+    reference,
+    sharding,
+    training,
+)
 from calm_jax.lm import journal as journal_lib
 from calm_jax.lm import lora as lora_lib
 from calm_jax.lm import optimizer as optimizers
@@ -26,27 +35,29 @@ Counts = dict[str, int | float]
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
-  """Trains an adapter on pair/; goes on from the newest checkpoint."""
+  """Trains an adapter on pair/; goes on from the newest checkpoint.
+
+  Several processes train together, on one mesh of all their devices; the leader
+  writes all but the checkpoints, to which each adds its part.
+  """
   folder = workdir / 'align'
   mesh = sharding.make_mesh(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor)
   policy = policy_lib.load(
       cfg.model, cfg.revision, dtype=cfg.dtype, place=sharding.place(mesh)
   )
   rows, counts = _read_rows(cfg, workdir / 'pair', policy.tokenizer)
-  lora_cfg = lora_lib.LoraConfig(
-      cfg.lora.rank, cfg.lora.alpha, tuple(cfg.lora.targets)
-  )
-  job, optimizer = _job(cfg, mesh, policy, rows, lora_cfg.scale, folder)
-  lora = lora_lib.init(policy.cfg, lora_cfg, jax.random.key(cfg.seed))
+  fingerprint = _fingerprint(cfg, policy, rows)
+  hosts.agree('what to train on', fingerprint)
+  lora, lora_cfg = _start(cfg, policy.cfg)
+  start = sharding.replicate(mesh, lora)
+  job, optimizer = _job(cfg, mesh, policy, start, rows, folder)
   fresh = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
   fresh = sharding.replicate(mesh, fresh)
-  save = functools.partial(
-      lora_lib.save_peft, lora_cfg=lora_cfg, base_model=cfg.model
-  )
+  save = functools.partial(_save, lora_cfg=lora_cfg, base_model=cfg.model)
   with checkpoint.Checkpoints(
       folder / 'checkpoints',
       keep=cfg.train.keep,
-      fingerprint=_fingerprint(cfg, policy, rows),
+      fingerprint=fingerprint,
   ) as checkpoints:
     state, last = _train(job, fresh, checkpoints, folder)
     save(folder / 'adapter', state.lora)
@@ -60,6 +71,18 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
       for name in ('loss', 'rewards/accuracies')
       if name in metrics
   }
+
+
+def _start(
+    cfg: ConfigDict, model: decoder.DecoderConfig
+) -> tuple[decoder.Params, lora_lib.LoraConfig]:
+  """New factors, or those of the adapter that the run starts with."""
+  if cfg.adapter:
+    return lora_lib.load_peft(pathlib.Path(cfg.adapter), model)
+  lora_cfg = lora_lib.LoraConfig(
+      cfg.lora.rank, cfg.lora.alpha, tuple(cfg.lora.targets)
+  )
+  return lora_lib.init(model, lora_cfg, jax.random.key(cfg.seed)), lora_cfg
 
 
 def encode(
@@ -128,15 +151,15 @@ def _job(
     cfg: ConfigDict,
     mesh: Mesh,
     policy: policy_lib.Policy,
+    start: decoder.Params,
     rows: dict[str, list[batches.Row]],
-    scale: float,
     folder: pathlib.Path,
 ):
   """The programs and the data of the run, and its optimiser."""
   train, parts = cfg.train, sharding.rows(mesh)
   objective = training.Objective(
       train.method,
-      scale,
+      cfg.lora.alpha / cfg.lora.rank,
       beta=train.beta,
       label_smoothing=train.label_smoothing,
       loss=train.loss,
@@ -167,8 +190,9 @@ def _job(
   )
   eval_batch = train.eval_batch_size * parts
   if objective.has_reference:
+    score = _reference(cfg, mesh, policy, objective, start)
     data = _with_reference(
-        cfg, mesh, policy, objective, rows, eval_batch, folder / 'reference'
+        score, cfg, policy, rows, eval_batch, folder / 'reference'
     )
   else:
     data = {split: loop.Data(found) for split, found in rows.items()}
@@ -187,28 +211,41 @@ def _job(
   return job, optimizer
 
 
-def _with_reference(
-    cfg, mesh, policy, objective, rows, batch: int, folder: pathlib.Path
-) -> dict[str, loop.Data]:
-  """The rows with what the model without an adapter thinks of them."""
+def _reference(cfg, mesh, policy, objective, start: decoder.Params):
+  """What scores a batch: the model, with the adapter where that is asked."""
   program = training.make_reference(policy.cfg, objective, mesh)
+  lora = start if cfg.train.reference == 'start' else None
 
   def score(batch: batches.Batch) -> np.ndarray:
     placed = sharding.place_batch(mesh, batch)
-    return np.asarray(program(policy.params, placed))
+    return np.asarray(program(lora, policy.params, placed))
 
+  return score
+
+
+def _with_reference(
+    score, cfg, policy, rows, batch: int, folder: pathlib.Path
+) -> dict[str, loop.Data]:
+  """The rows with what the reference thinks of them."""
+  identity = policy.identity
+  if cfg.train.reference == 'start':
+    identity += _adapter_identity(cfg)
   data = {}
   total = sum(len(found) for found in rows.values())
   with console.progress('reference', total) as bar:
     for split, found in rows.items():
       key = reference.key(
-          found, identity=policy.identity, dtype=cfg.dtype, batch=batch
+          found, identity=identity, dtype=cfg.dtype, batch=batch
       )
       ref_N2 = reference.logprobs(
           score, found, folder / key, batch=batch, advance=bar.advance
       )
       data[split] = loop.Data(found, ref_N2)
   return data
+
+
+def _adapter_identity(cfg: ConfigDict) -> str:
+  return ledger.digest(pathlib.Path(cfg.adapter)) if cfg.adapter else ''
 
 
 def _train(
@@ -238,10 +275,22 @@ def _train(
     return state, journal.last
 
 
+def _save(
+    folder: pathlib.Path,
+    lora: decoder.Params,
+    lora_cfg: lora_lib.LoraConfig,
+    base_model: str,
+) -> None:
+  lora = sharding.fetch(lora)
+  if hosts.is_leader():
+    lora_lib.save_peft(folder, lora, lora_cfg, base_model=base_model)
+
+
 def _fingerprint(cfg, policy: policy_lib.Policy, rows) -> str:
   """What a checkpoint was trained on: model, rows, and how."""
+  start = policy.identity + _adapter_identity(cfg)
   keys = [
-      reference.key(found, identity=policy.identity, dtype=cfg.dtype, batch=0)
+      reference.key(found, identity=start, dtype=cfg.dtype, batch=0)
       for found in rows.values()
   ]
   text = json.dumps([keys, cfg.train.to_dict(), cfg.lora.to_dict(), cfg.seed])

@@ -38,7 +38,7 @@ class Stage:
   needs: tuple[str, ...]  # stages whose folders it reads
   fields: tuple[str, ...]  # config fields and groups that it reads
   inputs: Inputs = nothing
-  # Whether it computes on devices: then all processes of a run run it.
+  # Whether the processes of a run share its work; if not, the leader does it.
   on_devices: Callable[[ConfigDict], bool] = lambda cfg: False
   # Whether the settings switch it off: then it is passed over, has no folder,
   # and its readers find nothing.

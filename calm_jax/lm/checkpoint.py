@@ -14,15 +14,16 @@ import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from calm_jax import console
+from calm_jax.lm import hosts, sharding
 
 
 class Checkpoints:
   """The newest `keep` steps of a run and the best one; use it in a `with`.
 
+  Several processes make the same calls: each saves and restores its part.
   `fingerprint` says what a state was trained on; a folder with another one is
   refused.
   """
@@ -76,7 +77,8 @@ class Checkpoints:
     """
     for step in sorted(self._manager.all_steps(), reverse=True):
       state = self._load(step, like)
-      if state is not None:
+      # What one of several processes cannot read, none may go on from.
+      if not hosts.anywhere(f'damaged {step}', state is None):
         return state
       console.say(f'  warning: {self._folder}/{step} is damaged; deleted')
       self._delete(step)
@@ -168,7 +170,7 @@ def _seal(meta: Mapping[str, Any]) -> str:
 def _digest(flat: Mapping[str, Any]) -> str:
   digest = hashlib.sha256()
   for name in sorted(flat):
-    array = np.asarray(flat[name])
+    array = sharding.fetch(flat[name])
     digest.update(f'{name} {array.dtype}{list(array.shape)}\n'.encode())
     digest.update(array.tobytes())
   return digest.hexdigest()

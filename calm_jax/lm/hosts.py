@@ -6,7 +6,7 @@ one: everything here works then too, and loads no jax.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import json
 import re
@@ -70,6 +70,16 @@ class Meetings:
       with contextlib.suppress(RuntimeError):
         self._client.key_value_set(f'{_FOLDER}gone/{self.index}', '')
 
+  def check(self) -> None:
+    """Raises HostsError where another process has stopped."""
+    if self.count > 1:
+      self._check(dict(self._client.key_value_dir_get(_FOLDER)))
+
+  def _check(self, said: Mapping[str, str]) -> None:
+    for index in range(self.count):
+      if f'{_FOLDER}gone/{index}' in said:
+        raise HostsError(f'process {index} has stopped: its output says why')
+
   def _wait(self) -> list[tuple[str, str]]:
     """Everyone's name and text, once all have brought theirs."""
     keys = [self._key(self._number, i) for i in range(self.count)]
@@ -78,9 +88,7 @@ class Meetings:
       said = dict(self._client.key_value_dir_get(_FOLDER))
       if all(key in said for key in keys):
         return [json.loads(said[key]) for key in keys]
-      for index in range(self.count):
-        if f'{_FOLDER}gone/{index}' in said:
-          raise HostsError(f'process {index} has stopped: its output says why')
+      self._check(said)
       time.sleep(pause)
       pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -176,6 +184,22 @@ def from_leader(name: str, text: str = '') -> str:
 def anywhere(name: str, flag: bool) -> bool:
   """Whether any process passes True: the same answer on all of them."""
   return any(gather(name, '1' if flag else ''))
+
+
+def agree(name: str, text: str) -> None:
+  """Raises HostsError where the processes do not bring the same text."""
+  for index, other in enumerate(gather(name, text)):
+    if other != text:
+      raise HostsError(
+          f'process {process_index()} and process {index} differ in {name}: do'
+          ' all see the same --workdir, the same files of the model, and run'
+          ' the same version with the same settings?'
+      )
+
+
+def check() -> None:
+  """Raises HostsError where another process has stopped; never waits."""
+  _meetings.check()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pathlib
 import tensorboardX
 
 from calm_jax import records
+from calm_jax.lm import hosts
 
 
 class Journal:
@@ -16,12 +17,15 @@ class Journal:
 
   What was written about later steps is forgotten, so that each step has one
   line however often the run was killed. `last` has the newest metrics of each
-  split. Use it in a `with`.
+  split. Of several processes only the leader writes. Use it in a `with`.
   """
 
   def __init__(self, folder: pathlib.Path, *, step: int):
     self._path = folder / 'metrics.jsonl'
     self.last: dict[str, Mapping[str, float]] = {}
+    self._writes = hosts.is_leader()
+    if not self._writes:
+      return
     self._truncate(step)
     self._file = self._path.open('a', encoding='utf-8', newline='\n')
     self._board = tensorboardX.SummaryWriter(
@@ -32,16 +36,19 @@ class Journal:
     return self
 
   def __exit__(self, *exc: object) -> None:
-    self._file.close()
-    self._board.close()
+    if self._writes:
+      self._file.close()
+      self._board.close()
 
   def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    self.last[split] = metrics
+    if not self._writes:
+      return
     line = {'step': step, 'split': split, **metrics}
     self._file.write(json.dumps(line) + '\n')
     self._file.flush()
     for name, value in metrics.items():
       self._board.add_scalar(f'{split}/{name}', value, step)
-    self.last[split] = metrics
 
   def _truncate(self, step: int) -> None:
     kept = []

@@ -21,6 +21,7 @@ from calm_jax.lm import (
     batches,
     checkpoint,
     decoder,
+    hosts,
     optimizer,
     sharding,
     training,
@@ -71,7 +72,7 @@ def run(
   """Trains from `state` to the plan's last step, with a checkpoint there.
 
   On SIGTERM or Ctrl-C the current step ends, a checkpoint is saved, and the
-  signal takes its course.
+  signal takes its course. Of several processes all do so, whoever got it.
 
   Raises:
     FloatingPointError: the loss or its gradient is no longer a number.
@@ -87,14 +88,15 @@ def run(
       journal.write(done, 'train', metrics)
       advance(1, _note(metrics))
       due = done % job.eval_every == 0 or done == job.plan.steps
-      if due or caught:
+      stopping = _stopping(caught)
+      if due or stopping:
         val_loss = None
         if due and job.val.rows:
           val = validate(job, state.lora)
           journal.write(done, 'val', val)
           val_loss = val['loss']
         checkpoints.save(done, state, val_loss=val_loss)
-      if caught:
+      if stopping:
         break
   return state
 
@@ -164,6 +166,16 @@ def _note(metrics: dict[str, float]) -> str:
       f'{speed / 1000:.1f}k tok/s' if speed > 999 else f'{speed:.0f} tok/s'
   )
   return ' '.join(parts)
+
+
+def _stopping(caught: list[int]) -> bool:
+  """Whether to stop now; a signal to any process becomes one to all."""
+  if hosts.process_count() == 1:
+    return bool(caught)
+  told = hosts.gather('stop', str(caught[0]) if caught else '')
+  caught.extend(int(number) for number in told if number)
+  # A signal that came after the question waits for the next step.
+  return any(told)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from calm_jax import records
-from calm_jax.lm import batches
+from calm_jax.lm import batches, hosts, shares
 
 # Batches per file: what a killed run has to compute again.
 _SHARD = 16
@@ -52,26 +52,29 @@ def logprobs(
   """The reference [N, 2] of all rows; `score` gives that of one batch.
 
   Finished shards in `folder` are read, not computed again. `advance` is told
-  how many rows were dealt with.
+  how many rows were dealt with. Several processes compute every shard together,
+  and the leader writes it.
   """
   ref_N2 = np.zeros((len(rows), 2), np.float32)
   if not rows:
     return ref_N2
   plan = batches.by_length(rows, batch)
   choices = batches.shapes([batches.need(rows, b) for b in plan], limit=4)
-  for start in range(0, len(plan), _SHARD):
-    path = folder / f'{start // _SHARD:05d}.jsonl'
-    shard = plan[start : start + _SHARD]
-    if not path.exists():
+  starts = range(0, len(plan), _SHARD)
+  paths = [folder / f'{number:05d}.jsonl' for number in range(len(starts))]
+  todo = shares.missing(f'reference {folder.name}', paths)
+  for number, start in enumerate(starts):
+    if number in todo:
       found = []
-      for index_B in shard:
+      for index_B in plan[start : start + _SHARD]:
         found += _score(score, rows, index_B, choices)
-      records.write_jsonl(path, found)
-    count = 0
-    for item in records.read_jsonl(path, Reference):
+      if hosts.is_leader():
+        records.write_jsonl(paths[number], found)
+    else:
+      found = list(records.read_jsonl(paths[number], Reference))
+    for item in found:
       ref_N2[item.index] = item.chosen, item.rejected
-      count += 1
-    advance(count)
+    advance(len(found))
   return ref_N2
 
 

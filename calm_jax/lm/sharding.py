@@ -160,6 +160,18 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
   return jax.tree.map(lambda x: _put(mesh, P(), x), tree)
 
 
+def fetch(tree: Any) -> Any:
+  """Whole numpy arrays of a tree; of several processes all must call it."""
+
+  def whole(x: Any) -> np.ndarray:
+    if not (x.is_fully_addressable or x.is_fully_replicated):
+      everywhere = NamedSharding(x.sharding.mesh, P())
+      x = jax.jit(lambda x: x, out_shardings=everywhere)(x)
+    return np.asarray(x)
+
+  return jax.tree.map(whole, tree)
+
+
 def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
   """`function` for `jax.jit`, in which `split` and `lay` know the mesh.
 
@@ -196,6 +208,13 @@ def lay(tree: Any) -> Any:
       lambda path, x: jax.lax.with_sharding_constraint(x, _axes(mesh, path, x)),
       tree,
   )
+
+
+def whole(tree: Any) -> Any:
+  """Arrays inside a program, whole on every device."""
+  if jax.sharding.get_abstract_mesh().empty:
+    return tree
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, P()), tree)
 
 
 def _axes(mesh: Any, path: Any, array: Any) -> P:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
-
 from calm_jax.lm import policy as policy_lib
 from calm_jax.lm import sampler, sharding, slots, steps
 
@@ -20,8 +17,11 @@ def text_generator(
     slot_count: int,
     max_new_tokens: int,
 ) -> Callable[[list[str]], list[str]]:
-  """Loads a model; the function it returns answers user messages greedily."""
-  devices = sharding.make_mesh(*mesh)
+  """Loads a model; the function it returns answers user messages greedily.
+
+  It uses the devices of this process alone: others neither help nor wait.
+  """
+  devices = sharding.make_local_mesh(*mesh)
   policy = policy_lib.load(
       model, revision, dtype=dtype, place=sharding.place(devices)
   )
@@ -39,12 +39,11 @@ def text_generator(
         for p in prompts
     ]
     done, _ = sampler.run(
-        steps.decoder_steps(policy.cfg, dtype),
+        steps.decoder_steps(policy.cfg, dtype, devices),
         (policy.params, None),
         requests,
         settings,
         seed=0,
-        sharding=NamedSharding(devices, P(('data', 'fsdp'))),
     )
     return [
         policy.tokenizer.decode(completion.tokens, continuation=True)
