@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 import functools
 import pathlib
 
 from ml_collections import ConfigDict
 
 from calm_jax import generation, records
-from calm_jax.qa import metrics
+from calm_jax.lm import hosts
+from calm_jax.qa import scoring
 from calm_jax.retrieval import evidence
 
 BEFORE, AFTER = 'base', 'aligned'
@@ -30,17 +30,21 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       slots=cfg.sample.slots,
       seed=cfg.seed,
   )
-  base = generation.load(
+  policy = generation.load(
       cfg.model,
       cfg.revision,
       dtype=cfg.dtype,
       mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
+      adapter=cfg.adapter,
   )
-  aligned = generation.with_adapter(base, workdir / 'align' / 'adapter')
+  policies = {BEFORE: policy} if cfg.evaluate.before else {}
+  if cfg.train.method != 'none':
+    adapter = workdir / 'align' / 'adapter'
+    policies[AFTER] = generation.with_adapter(policy, adapter)
   folder = workdir / 'evaluate'
   shown = evidence.read(workdir, 'test')
   counts: dict[str, float] = {}
-  for system, policy in ((BEFORE, base), (AFTER, aligned)):
+  for system, policy in policies.items():
     made = generation.answer_all(
         folder / system,
         policy,
@@ -52,11 +56,13 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         shown=shown,
     )
     counts |= {f'{system}_{name}': value for name, value in made.items()}
+  if not hosts.is_leader():
+    return {}  # process 0 scores what all have written
   predictions = {
       system: records.read_all(folder / system, '*.jsonl', records.Prediction)
-      for system in (BEFORE, AFTER)
+      for system in policies
   }
-  scores = compare(
+  scores = scoring.score(
       predictions,
       languages=cfg.languages,
       setting=f'{cfg.data.name} {cfg.data.test_split}',
@@ -65,61 +71,6 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   )
   records.write_jsonl(folder / 'scores.jsonl', scores)
   return counts | {'scores': len(scores)}
-
-
-def compare(
-    predictions: dict[str, list[records.Prediction]],
-    *,
-    languages: Sequence[str],
-    setting: str,
-    resamples: int,
-    seed: int,
-) -> list[records.Score]:
-  """Scores of each system, then of the paired difference after - before."""
-  answers = {
-      system: metrics.collect(rows, languages)
-      for system, rows in predictions.items()
-  }
-  before, after = answers[BEFORE], answers[AFTER]
-  if before.question_ids != after.question_ids:
-    raise ValueError('the systems did not answer the same questions')
-  times = metrics.resample(len(before.question_ids), count=resamples, seed=seed)
-  estimates = {
-      system: metrics.estimates(rows, times) for system, rows in answers.items()
-  }
-  estimates[f'{AFTER}-{BEFORE}'] = {
-      name: metrics.difference(estimate, estimates[AFTER][name])
-      for name, estimate in estimates[BEFORE].items()
-      if name in estimates[AFTER]
-  }
-  return [
-      score
-      for system, rows in estimates.items()
-      for score in _scores(system, setting, rows.items())
-  ]
-
-
-def _scores(
-    system: str,
-    setting: str,
-    estimates: Iterable[tuple[tuple[str, str], metrics.Estimate]],
-) -> list[records.Score]:
-  scores = []
-  for (lang, metric), estimate in estimates:
-    low, high = estimate.interval()
-    scores.append(
-        records.Score(
-            system=system,
-            setting=setting,
-            lang=lang,
-            metric=metric,
-            value=estimate.value,
-            n=estimate.n,
-            low=low,
-            high=high,
-        )
-    )
-  return scores
 
 
 def _prediction(

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import hashlib
 import pathlib
 import time
 from typing import Any, NamedTuple
 
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
+import numpy as np
 
 from calm_jax import console, records
-from calm_jax.lm import decoder, sampler, sampling, sharding, slots, steps
+from calm_jax.lm import (
+    decoder,
+    hosts,
+    sampler,
+    sampling,
+    sharding,
+    shares,
+    slots,
+    steps,
+)
 from calm_jax.lm import lora as lora_lib
 from calm_jax.lm import policy as policy_lib
 from calm_jax.lm import tokenizer as tokenizer_lib
@@ -55,21 +65,30 @@ class Policy(NamedTuple):
 
 
 def load(
-    model: str, revision: str, *, dtype: str, mesh: Sequence[int]
+    model: str,
+    revision: str,
+    *,
+    dtype: str,
+    mesh: Sequence[int],
+    adapter: str = '',
 ) -> Policy:
-  """The model without an adapter, on a mesh of (data, fsdp, tensor)."""
-  devices = sharding.make_mesh(*mesh)
+  """The model, with the adapter of a folder, on (data, fsdp, tensor).
+
+  Each of several processes has a copy of its own, on its own devices.
+  """
+  devices = sharding.make_local_mesh(*mesh)
   base = policy_lib.load(
       model, revision, dtype=dtype, place=sharding.place(devices)
   )
-  return Policy(base, None, dtype, devices)
+  plain = Policy(base, None, dtype, devices)
+  return with_adapter(plain, pathlib.Path(adapter)) if adapter else plain
 
 
 def with_adapter(policy: Policy, folder: pathlib.Path) -> Policy:
   """The same model with the PEFT adapter of a folder."""
   factors, lora_cfg = lora_lib.load_peft(folder, policy.base.cfg)
   scaled = lora_lib.scaled(factors, lora_cfg.scale)
-  return policy._replace(lora=sharding.replicate(policy.mesh, scaled))
+  return policy._replace(lora=sharding.place_tree(policy.mesh, scaled))
 
 
 def answer_all(
@@ -87,32 +106,49 @@ def answer_all(
 
   The work is sorted, then cut into files of `shard` questions; a file that
   exists is not made again, so a restart repeats the batches that were left.
+  Several processes share the files; at the end process 0 sees all of them.
   `shown` are the passages beside each question.
   """
   work = _work_list(policy.base, questions, decoding, shown or {})
+  hosts.agree(f'the work of {title}', _digest(policy.base, work, decoding))
   shards = [work[i : i + shard] for i in range(0, len(work), shard)]
-  tokens, start = 0, time.monotonic()
-  with console.progress(title, len(work) * decoding.samples) as bar:
-
-    def on_done(count: int, drawn: int) -> None:
-      nonlocal tokens
-      tokens += drawn
-      speed = tokens / (time.monotonic() - start)
-      bar.advance(count, f'{speed:.0f} tokens/s')
-
-    for number, part in enumerate(shards):
-      path = folder / f'{number:05d}.jsonl'
-      if path.exists():
-        bar.advance(len(part) * decoding.samples)
-        continue
-      rows = _answer(policy, part, decoding, on_done)
-      records.write_jsonl(path, (to_record(*row) for row in rows))
+  paths = [folder / f'{number:05d}.jsonl' for number in range(len(shards))]
+  todo = shares.missing(title, paths)
+  own = shares.own(todo)
+  _tell(len(todo))
+  answers_in = lambda n: len(shards[n]) * decoding.samples
+  before = sum(map(answers_in, set(range(len(shards))) - set(todo)))
+  with console.progress(title, before + sum(map(answers_in, own))) as bar:
+    bar.advance(before)
+    meter = _Meter(bar)
+    for number in own:
+      hosts.check()
+      rows = _answer(policy, shards[number], decoding, meter.on_done)
+      records.write_jsonl(paths[number], (to_record(*row) for row in rows))
+  counts = {'tokens_drawn_now': meter.tokens}
+  drawn = shares.finish(f'end of {title}', paths, counts)
   return {
       'answers': len(work) * decoding.samples,
       'shards': len(shards),
-      'tokens_drawn_now': tokens,
-      'tokens_per_second': round(tokens / (time.monotonic() - start), 1),
+      'processes': hosts.process_count(),
+      'tokens_drawn_now': drawn['tokens_drawn_now'],
+      'tokens_per_second': round(meter.speed(drawn['tokens_drawn_now']), 1),
   }
+
+
+class _Meter:
+  """Tells a progress bar how fast tokens are drawn."""
+
+  def __init__(self, bar: console.Progress):
+    self._bar, self._start = bar, time.monotonic()
+    self.tokens = 0
+
+  def on_done(self, answered: int, drawn: int) -> None:
+    self.tokens += drawn
+    self._bar.advance(answered, f'{self.speed(self.tokens):.0f} tokens/s')
+
+  def speed(self, tokens: int) -> float:
+    return tokens / (time.monotonic() - self._start)
 
 
 def ending(
@@ -140,6 +176,25 @@ def answer_line(lang: str) -> str:
   """What is appended to free reasoning before the letter is drawn."""
   row = languages.get(lang)
   return f'\n{row.answer}{row.colon}'
+
+
+def _digest(
+    base: policy_lib.Policy, work: Sequence[Work], decoding: Decoding
+) -> str:
+  """What processes must have in common to share the work."""
+  digest = hashlib.sha256(f'{base.identity}|{decoding}'.encode())
+  for w in work:
+    digest.update(f'{w.question.id}|{w.question.lang}'.encode())
+    digest.update(np.asarray(w.request.prompt, np.int32).tobytes())
+  return digest.hexdigest()
+
+
+def _tell(shards: int) -> None:
+  count = hosts.process_count()
+  if count > 1:
+    idle = max(0, count - shards)
+    hint = f'; {idle} idle: a smaller config.sample.shard makes more'
+    console.say(f'  {shards} shards for {count} processes{hint * (idle > 0)}')
 
 
 def _work_list(
@@ -199,13 +254,12 @@ def _answer(
       top_p=decoding.top_p,
   )
   completions, _ = sampler.run(
-      steps.decoder_steps(policy.base.cfg, policy.dtype),
+      steps.decoder_steps(policy.base.cfg, policy.dtype, policy.mesh),
       (policy.base.params, policy.lora),
       [w.request for w in work],
       settings,
       seed=decoding.seed,
       on_done=on_done,
-      sharding=NamedSharding(policy.mesh, P(('data', 'fsdp'))),
   )
   for w, group in zip(work, completions, strict=True):
     for index, completion in enumerate(group):
