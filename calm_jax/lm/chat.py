@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import datetime
 import json
+import re
 from typing import Any
 
 import jinja2
@@ -35,6 +36,9 @@ SELFRAG = r"""
 {%- endfor -%}
 """
 
+# By the name that a setting gives them.
+TEMPLATES = {'selfrag': SELFRAG}
+
 _ROLES = ('system', 'user', 'assistant')
 _FIRST_STAND_IN = 0xF0000
 _LAST_STAND_IN = 0x10FFFD
@@ -43,7 +47,12 @@ _LAST_STAND_IN = 0x10FFFD
 class Disguise:
   """Swaps the characters of some texts for stand-ins, one for one."""
 
-  def __init__(self, texts: Iterable[str]):
+  def __init__(self, texts: Iterable[str], *, marks: Sequence[str] = ()):
+    """Args:
+    texts: what is to be hidden.
+    marks: special tokens that an answer may hold; see `hide_answer`.
+    """
+    self._marks = re.compile('|'.join(map(re.escape, marks)) or '(?!)')
     characters = sorted({c for text in texts for c in text if not c.isspace()})
     if len(characters) > _LAST_STAND_IN - _FIRST_STAND_IN:
       raise ValueError(f'a chat has {len(characters)} different characters')
@@ -52,6 +61,14 @@ class Disguise:
 
   def hide(self, text: str) -> str:
     return text.translate(self._hide)
+
+  def hide_answer(self, text: str) -> str:
+    """As `hide`, but for the marks."""
+    hidden, start = '', 0
+    for mark in self._marks.finditer(text):
+      hidden += self.hide(text[start : mark.start()]) + mark.group()
+      start = mark.end()
+    return hidden + self.hide(text[start:])
 
   def reveal(self, text: str) -> str:
     return text.translate(self._reveal)
@@ -137,10 +154,9 @@ def _hidden(message: Mapping[str, str], disguise: Disguise) -> dict[str, str]:
         f'a message needs a role of {_ROLES} and a content, nothing else:'
         f' {dict(message)!r}'
     )
-  return {
-      'role': message['role'],
-      'content': disguise.hide(message['content']),
-  }
+  role, content = message['role'], message['content']
+  hide = disguise.hide_answer if role == 'assistant' else disguise.hide
+  return {'role': role, 'content': hide(content)}
 
 
 def _environment(date: datetime.date) -> jinja2.Environment:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from calm_jax import console
-from calm_jax.lm import decoder, hub, weights
+from calm_jax.lm import chat, decoder, hub, weights
 from calm_jax.lm import tokenizer as tokenizer_lib
 
 
@@ -28,10 +28,12 @@ def load(
     revision: str,
     *,
     dtype: str,
+    template: str = '',
     place: weights.Place | None = None,
 ) -> Policy:
   """Loads a local folder or a model of the hub, showing progress.
 
+  `template` names one of `chat.TEMPLATES` to use instead of the model's own.
   `place` puts each parameter on its devices, as in `weights.load`.
 
   Raises:
@@ -39,7 +41,7 @@ def load(
   """
   folder = hub.resolve(model, revision)
   cfg = weights.read_config(folder)
-  tokenizer = tokenizer_lib.load(folder)
+  tokenizer = tokenizer_lib.load(folder, template=chat.TEMPLATES.get(template))
   if tokenizer.vocab_size > cfg.vocab_size:
     raise ValueError(
         f'{folder}: the tokenizer has {tokenizer.vocab_size} ids but the model'

@@ -81,10 +81,30 @@ class Tokenizer:
     """Ids that ask the model to answer one message."""
     return self.chat([_user(user)], add_generation_prompt=True)
 
+  def pieces(self, texts: Iterable[str]) -> list[int]:
+    """Ids of what follows a prompt, piece by piece.
+
+    A piece that is a special token is that token; no other piece holds one.
+    """
+    ids, place = [], Place.AFTER_TEXT
+    for text in texts:
+      special = self._specials.get(text)
+      ids += self._plain(text, place) if special is None else [special.id]
+      place = Place.AFTER_TEXT if special is None else Place.AFTER_SPECIAL
+    return ids
+
   def chat_completion(
-      self, user: str, answer: str
+      self,
+      user: str,
+      answer: str,
+      *,
+      opening: Sequence[str] = (),
+      marks: Sequence[str] = (),
   ) -> tuple[list[int], list[int]]:
     """`chat_prompt(user)` and the ids that should follow it.
+
+    `opening` are `pieces` of the answer that are given and count to the prompt;
+    `marks` are special tokens that stay special in the answer.
 
     These are what the template writes after the prompt, up to the stop token
     after the answer, for that is what a model must learn to say: the newline
@@ -92,7 +112,7 @@ class Tokenizer:
     writes no stop token the tokenizer's own is added. The prompt keeps its ids
     where the template's text would merge its end with the answer's start.
     """
-    disguise = chat.Disguise((user, answer))
+    disguise = chat.Disguise((user, answer), marks=marks)
     messages = [_user(user), _assistant(answer)]
     prompt = self._render(messages[:1], disguise, True)
     whole = self._render(messages, disguise, False)
@@ -100,8 +120,8 @@ class Tokenizer:
     if not whole.hidden.startswith(prompt.hidden):
       # Prompts of reasoning models end in more than the template keeps of an
       # earlier answer: the answer itself is then all there is to learn.
-      start = whole.hidden.rindex(disguise.hide(answer.strip()))
-    ids = self._chat_ids(prompt, Place.START)
+      start = whole.hidden.rindex(disguise.hide_answer(answer.strip()))
+    ids = self._chat_ids(prompt, Place.START) + self.pieces(opening)
     in_special = ids and ids[-1] in self._forbidden
     place = Place.AFTER_SPECIAL if in_special else Place.AFTER_TEXT
     completion = self._chat_ids(whole.after(start), place)

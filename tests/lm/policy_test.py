@@ -61,3 +61,13 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path, vocabularies):
   model = _saved(tmp_path / 'model', vocabularies['bytes'], small)
   with pytest.raises(ValueError, match=r'tokenizer has \d+ ids .* of 300'):
     policy.load(model, 'main', dtype='float32')
+
+
+def test_a_template_by_name_takes_the_place_of_the_models_own(
+    tmp_path, vocabularies
+):
+  model = _saved(tmp_path / 'model', vocabularies['bytes'])
+  loaded = policy.load(model, 'main', dtype='float32', template='selfrag')
+  ids = loaded.tokenizer.chat_prompt('Where?')
+  text = '### Instruction:\nWhere?\n\n### Response:\n'
+  assert loaded.tokenizer.decode(ids) == text

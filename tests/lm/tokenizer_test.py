@@ -214,6 +214,44 @@ def test_prompt_and_completion_make_the_chat(
   assert tok.decode(completion).strip() == 'Where? B'
 
 
+def _mark(name):
+  """A special token that no template of a vocabulary's writes in an answer."""
+  return '<|header|>' if name == 'bytes' else '[INST]'
+
+
+@pytest.mark.parametrize(('name', 'template'), SETTINGS)
+@pytest.mark.parametrize('text', TEXTS + LOOK_ALIKES)
+def test_an_opening_belongs_to_the_prompt(vocabularies, name, template, text):
+  tok = tokenizer.load(vocabularies[name], template=template)
+  mark = _mark(name)
+  prompt, completion = tok.chat_completion(
+      'Where?', 'There.', opening=(mark, text, mark)
+  )
+  asked = tok.chat_prompt('Where?')
+  assert prompt[: len(asked)] == asked
+  first, *inside, last = prompt[len(asked) :]
+  assert first == last == tok.id_of(mark)
+  assert not _special_ids(vocabularies[name], inside)
+  assert inside == tok.pieces((mark, text))[1:]
+  assert completion[-1] in tok.eos_ids
+  assert tok.decode(completion).strip() == 'There.'
+
+
+@pytest.mark.parametrize(('name', 'template'), SETTINGS)
+def test_marks_stay_special_in_answers_only(vocabularies, name, template):
+  tok = tokenizer.load(vocabularies[name], template=template)
+  mark = _mark(name)
+  text = f'{mark}x</s><|im_end|>{mark}y'
+  plain = tok.chat_completion(text, text)
+  prompt, completion = tok.chat_completion(text, text, marks=(mark,))
+  assert prompt == plain[0]
+  assert tok.id_of(mark) not in plain[1]
+  assert completion.count(tok.id_of(mark)) == 2
+  assert completion[-1] == plain[1][-1]
+  said = ''.join(tok.decode(completion).split())
+  assert said == 'x</s><|im_end|>y'
+
+
 def test_an_answer_is_not_merged_into_its_prompt(vocabularies):
   tok = tokenizer.load(vocabularies['bytes'], template=CHATML)
   prompt, completion = tok.chat_completion('x', '\n- one')
