@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from calm_jax import generation, records
 from calm_jax.lm import hosts
-from calm_jax.qa import scoring
+from calm_jax.qa import metrics, scoring
 from calm_jax.retrieval import evidence
 
 BEFORE, AFTER = 'base', 'aligned'
@@ -58,13 +58,15 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     counts |= {f'{system}_{name}': value for name, value in made.items()}
   if not hosts.is_leader():
     return {}  # process 0 scores what all have written
-  predictions = {
-      system: records.read_all(folder / system, '*.jsonl', records.Prediction)
+  answers = {
+      system: metrics.collect(
+          records.read_all(folder / system, '*.jsonl', records.Prediction),
+          cfg.languages,
+      )
       for system in policies
   }
   scores = scoring.score(
-      predictions,
-      languages=cfg.languages,
+      answers,
       setting=f'{cfg.data.name} {cfg.data.test_split}',
       resamples=cfg.evaluate.bootstrap,
       seed=cfg.seed,

@@ -181,6 +181,34 @@ def difference(before: Estimate, after: Estimate) -> Estimate:
   )
 
 
+def mcnemar(first_only: int, second_only: int) -> float:
+  """The two-sided exact p-value of McNemar's test.
+
+  Of the questions that only one of two systems got right, either is as likely
+  to have got each, if both are equally good.
+  """
+  total = first_only + second_only
+  ways, tail = 1, 0  # of `total` things, k; whole numbers are exact
+  for k in range(min(first_only, second_only) + 1):
+    tail += ways
+    ways = ways * (total - k) // (k + 1)
+  return min(1.0, 2 * tail / 2**total)
+
+
+def correct(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+  """What is right, and what has a gold answer: [languages, questions]."""
+  scored = _scored(answers.codes, answers.gold)
+  return (answers.codes == answers.gold) & scored, scored
+
+
+def subset(answers: Answers, chosen: np.ndarray) -> Answers:
+  """The questions of a mask."""
+  ids = tuple(np.array(answers.question_ids, object)[chosen])
+  return Answers(
+      answers.codes[:, chosen], answers.gold[chosen], answers.languages, ids
+  )
+
+
 def estimates(
     answers: Answers, times: np.ndarray
 ) -> dict[tuple[str, str], Estimate]:
