@@ -49,10 +49,10 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
   fingerprint = _fingerprint(cfg, policy, rows)
   hosts.agree('what to train on', fingerprint)
   lora, lora_cfg = _start(cfg, policy.cfg)
-  start = sharding.replicate(mesh, lora)
+  start = sharding.place_tree(mesh, lora)
   job, optimizer = _job(cfg, mesh, policy, start, rows, folder)
   fresh = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
-  fresh = sharding.replicate(mesh, fresh)
+  fresh = sharding.place_tree(mesh, fresh)
   save = functools.partial(_save, lora_cfg=lora_cfg, base_model=cfg.model)
   with checkpoint.Checkpoints(
       folder / 'checkpoints',

@@ -7,7 +7,7 @@ R LoRA rank, C completion position.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from calm_jax.lm import attention
+from calm_jax.lm import attention, sharding
 
 # A tree of arrays: nested dicts; the keys below `layers` are integers.
 Params = Any
@@ -118,6 +118,10 @@ class Attention(nnx.Module):
       keys_values = (k_BTKH, v_BTKH)
       out_BTNH = attention.over_tokens(q_BTNH, *keys_values, context.mask_BTS)
     else:
+      # Here the rows are split further than for the weights.
+      q_BTNH = sharding.split(q_BTNH, 'BTNH')
+      k_BTKH = sharding.split(k_BTKH, 'BTKH')
+      v_BTKH = sharding.split(v_BTKH, 'BTKH')
       keys_values = attention.append(
           cache, k_BTKH, v_BTKH, context.positions_BT
       )
@@ -170,7 +174,7 @@ class Decoder(nnx.Module):
       self.head_DV = param(cfg.model_dim, cfg.vocab_size)
 
   def __call__(self, tokens_BT, positions_BT, mask_BTS, cache, lora, remat):
-    x_BTD = jnp.take(self.embed_VD[...], tokens_BT, axis=0)
+    x_BTD = _look_up(self.embed_VD[...], tokens_BT)
     angles_BTH = _angles(self.cfg, positions_BT)
     context = Context(
         positions_BT, jnp.cos(angles_BTH), jnp.sin(angles_BTH), mask_BTS
@@ -222,7 +226,11 @@ def unembed(
     spec, weight = '...D,VD->...V', params['embed_VD']
   else:
     spec, weight = '...D,DV->...V', params['head_DV']
-  return jnp.einsum(spec, hidden_XD, weight, preferred_element_type=jnp.float32)
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  if hidden_XD.ndim == 2:
+    hidden_BD = sharding.split(hidden_XD, 'BD', sharding.TOKEN)
+    return sharding.split(dot(spec, hidden_BD, weight), 'BV')
+  return sharding.split(dot(spec, hidden_XD, weight), 'BCV')
 
 
 def causal_mask(
@@ -275,16 +283,32 @@ def _abstract_model(cfg: DecoderConfig, dtype: Any) -> Decoder:
   )
 
 
+def _look_up(embed_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+  # The embedding's width is split: each device looks up its part of it, for
+  # all rows that share the parts, before they are exchanged for whole rows.
+  tokens_BT = sharding.split(tokens_BT, 'BT', sharding.TOKEN)
+  x_BTD = jnp.take(embed_VD, tokens_BT, axis=0)
+  x_BTD = sharding.split(x_BTD, 'BTD', sharding.TOKEN)
+  return sharding.split(x_BTD, 'BTD', _layout(x_BTD))
+
+
+def _layout(x_BTX: jax.Array) -> Mapping[str, Any]:
+  return sharding.TOKEN if x_BTX.shape[1] == 1 else sharding.TOKENS
+
+
 def _linear(spec: str, x, weight: nnx.Param, factors) -> jax.Array:
   """`x` through a weight, plus its low-rank update where there is one."""
-  y = _dot(spec, x, weight[...])
-  if factors is None:
-    return y
   inputs, y_dims = spec.split('->')
   x_dims, w_dims = inputs.split(',')
+  layout = _layout(x)
+  x = sharding.split(x, x_dims, layout)
+  y = sharding.split(_dot(spec, x, weight[...]), y_dims, layout)
+  if factors is None:
+    return y
   ins = ''.join(d for d in w_dims if d not in y_dims)
   outs = ''.join(d for d in w_dims if d in y_dims)
   h_BTR = _dot(f'{x_dims},{ins}R->BTR', x, factors['a'].astype(x.dtype))
+  h_BTR = sharding.split(h_BTR, 'BTR', layout)
   return y + _dot(f'BTR,R{outs}->{y_dims}', h_BTR, factors['b'].astype(x.dtype))
 
 

@@ -85,12 +85,11 @@ def run(
     *,
     seed: int,
     on_done: Callable[[int, int], None] = lambda requests, tokens: None,
-    sharding: jax.sharding.Sharding | None = None,
 ) -> tuple[list[list[Completion]], Stats]:
   """Draws every sample of every request, in their order.
 
   `on_done` hears, chunk by chunk, how many answers ended and how many tokens
-  were drawn; `sharding` spreads the slots over devices.
+  were drawn.
 
   Raises:
     ValueError: a request wants more samples than there are slots.
@@ -105,7 +104,7 @@ def run(
     )
   start = time.monotonic()
   stats = Stats()
-  slots = _Slots(steps, weights, requests, settings, samples, seed, sharding)
+  slots = _Slots(steps, weights, requests, settings, samples, seed)
   # Longest first: the answers that end the run are then the cheap ones.
   waiting = sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt))
   done: list[list[Any]] = [[None] * len(r.digests) for r in requests]
@@ -125,12 +124,13 @@ def run(
 class _Slots:
   """The device's state, and which sample each of its rows works on."""
 
-  def __init__(
-      self, steps, weights, requests, settings, samples, seed, sharding
-  ):
+  def __init__(self, steps, weights, requests, settings, samples, seed):
     self._steps, self._weights, self._settings = steps, weights, settings
     self._requests, self._samples, self._seed = requests, samples, seed
+    # Prompts that are prefilled together, and their number with padding.
     self._prompts = max(1, settings.slots // (4 * samples))
+    self._prompts += -self._prompts % steps.parts
+    self._most = min(self._prompts, settings.slots // samples)
     endings = [r.ending for r in requests if r.ending]
     self._suffix = max([len(e.suffix) for e in endings], default=1)
     self._choices = max([len(e.choices) for e in endings], default=1)
@@ -139,11 +139,7 @@ class _Slots:
     length = -(-max(bucket(longest), longest + room) // 64) * 64
     shape = (steps, settings, length, self._suffix, self._choices)
     # Under jit no device ever holds more than its own part.
-    build = jax.jit(
-        slots_lib.empty_state,
-        static_argnums=range(len(shape)),
-        out_shardings=sharding,
-    )
+    build = jax.jit(slots_lib.empty_state, static_argnums=range(len(shape)))
     self.state = build(*shape)
     self.owners: dict[int, tuple[int, int]] = {}
     self.drawn = self._drawn_before = 0  # tokens, stop tokens included
@@ -151,7 +147,7 @@ class _Slots:
   def admit(self, waiting: list[int], stats: Stats) -> None:
     """Fills free slots, a few prompts at a time."""
     while waiting:
-      count = min(self._prompts, len(waiting))
+      count = min(self._most, len(waiting))
       free = [b for b in range(self._settings.slots) if b not in self.owners]
       if len(free) < count * self._samples and self.owners:
         return

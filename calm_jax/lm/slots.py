@@ -35,13 +35,19 @@ class Settings:
 
 
 class Steps(NamedTuple):
-  """A model as the sampler sees it: four pure functions."""
+  """A model as the sampler sees it: pure functions.
+
+  `lay` spreads a state over devices; then `parts` is what the rows of prompts
+  are split into, and should divide the number of slots.
+  """
 
   empty: Callable[[int, int], Any]  # rows, length -> cache
   prefill: Callable[..., Any]  # weights, tokens_PT -> entries
   insert: Callable[..., Any]  # cache, entries, row_R, source_R -> cache
   decode: Callable[..., Any]  # weights, cache, token_B, position_B
   # -> logits_BV, cache
+  lay: Callable[[State], State] = lambda state: state
+  parts: int = 1
 
 
 class Job(NamedTuple):
@@ -81,7 +87,7 @@ def empty_state(steps, settings, length, suffix, choices) -> State:
       suffix_length_B=zeros(),
       choice_BO=zeros(choices) - 1,
   )
-  return State(
+  state = State(
       cache=steps.empty(b, length),
       job=job,
       phase_B=zeros() + IDLE,
@@ -95,6 +101,7 @@ def empty_state(steps, settings, length, suffix, choices) -> State:
       out_BT=zeros(settings.max_new_tokens),
       watched_BTW=_unseen(settings) if settings.watch_ids else None,
   )
+  return steps.lay(state)
 
 
 def _unseen(settings: Settings) -> Array:
@@ -112,7 +119,7 @@ def admit(steps: Steps, weights, state: State, tokens_PT, rows, job: Job):
   row_R, source_R, token_R, position_R = rows
   entries = steps.prefill(weights, tokens_PT)
   put = lambda old, new: old.at[row_R].set(new, mode='drop')
-  return state._replace(
+  state = state._replace(
       cache=steps.insert(state.cache, entries, row_R, source_R),
       job=jax.tree.map(put, state.job, job),
       phase_B=put(state.phase_B, DRAWING),
@@ -124,6 +131,7 @@ def admit(steps: Steps, weights, state: State, tokens_PT, rows, job: Job):
       choice_B=put(state.choice_B, -1),
       logprob_B=put(state.logprob_B, 0.0),
   )
+  return steps.lay(state)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
@@ -140,7 +148,7 @@ def decode_chunk(steps: Steps, settings: Settings, weights, state, seed):
         weights, state.cache, state.token_B, state.position_B
     )
     state = _advance(settings, state._replace(cache=cache), logits_BV, seed)
-    return step + 1, state
+    return step + 1, steps.lay(state)
 
   step, state = jax.lax.while_loop(unfinished, body, (0, state))
   return state, step

@@ -7,18 +7,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from calm_jax.lm import decoder, slots
+from calm_jax.lm import decoder, sharding, slots
 
 
-def decoder_steps(cfg: decoder.DecoderConfig, dtype: Any) -> slots.Steps:
-  """The four functions of a decoder; `weights` is (params, scaled lora)."""
-  return _decoder_steps(cfg, jnp.dtype(dtype))
+def decoder_steps(
+    cfg: decoder.DecoderConfig, dtype: Any, mesh: Mesh | None = None
+) -> slots.Steps:
+  """The functions of a decoder on a mesh, or on one device.
+
+  `weights` is (params, scaled lora).
+  """
+  steps = _decoder_steps(cfg, jnp.dtype(dtype))
+  return steps if mesh is None or mesh.size == 1 else _spread(steps, mesh)
 
 
 @functools.lru_cache(maxsize=8)
+def _spread(steps: slots.Steps, mesh: Mesh) -> slots.Steps:
+  """The same functions, with slots and prompts over the rows of a mesh."""
+  functions = [sharding.on(mesh, f) for f in (*steps[:4], _lay)]
+  return slots.Steps(*functions, parts=sharding.rows(mesh))
+
+
+def _lay(state: slots.State) -> slots.State:
+  """The cache by rows and heads, all else by rows."""
+  by_rows = lambda x: sharding.split(x, 'B' + '.' * (x.ndim - 1))
+  rest = jax.tree.map(by_rows, state._replace(cache=()))
+  by_heads = lambda x: sharding.split(x, 'BK..')
+  return rest._replace(cache=jax.tree.map(by_heads, state.cache))
+
+
+# Cached, so that equal settings are one object to jit.
+@functools.lru_cache(maxsize=8)
 def _decoder_steps(cfg: decoder.DecoderConfig, dtype: Any) -> slots.Steps:
-  # This function is cached, so that equal settings are one object to jit.
   # A bfloat16 scatter on CPU converts the whole cache twice, at every step.
   cache_dtype = jnp.float32 if jax.default_backend() == 'cpu' else dtype
 
@@ -66,6 +88,7 @@ def _decoder_steps(cfg: decoder.DecoderConfig, dtype: Any) -> slots.Steps:
         cache=cache,
         lora=lora,
     )
-    return decoder.unembed(cfg, params, hidden_B1D[:, 0]), cache
+    logits_BV = decoder.unembed(cfg, params, hidden_B1D[:, 0])
+    return sharding.split(logits_BV, 'BV', sharding.DRAWS), cache
 
   return slots.Steps(empty, prefill, insert, decode)
