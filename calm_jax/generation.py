@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 import pathlib
-import time
 from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 import numpy as np
 
-from calm_jax import console, records
+from calm_jax import records
 from calm_jax.lm import (
     decoder,
     hosts,
@@ -30,6 +29,12 @@ from calm_jax.qa import answers, languages, prompts
 
 # Passages to show, by question id and language.
 Shown = Mapping[tuple[str, str], Sequence[records.Passage]]
+
+# Answers a file's worth of work; it is told the file's name too.
+Draw = Callable[
+    [Sequence[Any], shares.OnDone, str],
+    Iterable[tuple[records.Question, records.Sample]],
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +76,20 @@ def load(
     dtype: str,
     mesh: Sequence[int],
     adapter: str = '',
+    template: str = '',
 ) -> Policy:
   """The model, with the adapter of a folder, on (data, fsdp, tensor).
 
   Each of several processes has a copy of its own, on its own devices.
+  `template` names a chat template that takes the place of the model's.
   """
   devices = sharding.make_local_mesh(*mesh)
   base = policy_lib.load(
-      model, revision, dtype=dtype, place=sharding.place(devices)
+      model,
+      revision,
+      dtype=dtype,
+      template=template,
+      place=sharding.place(devices),
   )
   plain = Policy(base, None, dtype, devices)
   return with_adapter(plain, pathlib.Path(adapter)) if adapter else plain
@@ -109,46 +120,47 @@ def answer_all(
   Several processes share the files; at the end process 0 sees all of them.
   `shown` are the passages beside each question.
   """
-  work = _work_list(policy.base, questions, decoding, shown or {})
-  hosts.agree(f'the work of {title}', _digest(policy.base, work, decoding))
+  work = work_list(policy.base, questions, decoding, shown or {})
+  return in_shards(
+      folder,
+      work,
+      lambda part, on_done, name: _answer(policy, part, decoding, on_done),
+      about=f'{policy.base.identity}|{decoding}',
+      size=lambda w: len(w.request.digests),
+      shard=shard,
+      title=title,
+      to_record=to_record,
+  )
+
+
+def in_shards(
+    folder: pathlib.Path,
+    work: Sequence[Any],
+    draw: Draw,
+    *,
+    about: str,
+    size: Callable[[Any], int],
+    shard: int,
+    title: str,
+    to_record: Callable[[records.Question, records.Sample], Any],
+) -> dict[str, float]:
+  """`answer_all` for any work that has a question and a request.
+
+  `about` says what else the answers depend on, `size` how many there are.
+  """
+  hosts.agree(f'the work of {title}', _digest(about, work))
   shards = [work[i : i + shard] for i in range(0, len(work), shard)]
   paths = [folder / f'{number:05d}.jsonl' for number in range(len(shards))]
-  todo = shares.missing(title, paths)
-  own = shares.own(todo)
-  _tell(len(todo))
-  answers_in = lambda n: len(shards[n]) * decoding.samples
-  before = sum(map(answers_in, set(range(len(shards))) - set(todo)))
-  with console.progress(title, before + sum(map(answers_in, own))) as bar:
-    bar.advance(before)
-    meter = _Meter(bar)
-    for number in own:
-      hosts.check()
-      rows = _answer(policy, shards[number], decoding, meter.on_done)
-      records.write_jsonl(paths[number], (to_record(*row) for row in rows))
-  counts = {'tokens_drawn_now': meter.tokens}
-  drawn = shares.finish(f'end of {title}', paths, counts)
+
+  def make(number: int, on_done: shares.OnDone) -> None:
+    rows = draw(shards[number], on_done, paths[number].name)
+    records.write_jsonl(paths[number], (to_record(*row) for row in rows))
+
+  sizes = [sum(map(size, part)) for part in shards]
   return {
-      'answers': len(work) * decoding.samples,
+      'answers': sum(len(w.request.digests) for w in work),
       'shards': len(shards),
-      'processes': hosts.process_count(),
-      'tokens_drawn_now': drawn['tokens_drawn_now'],
-      'tokens_per_second': round(meter.speed(drawn['tokens_drawn_now']), 1),
-  }
-
-
-class _Meter:
-  """Tells a progress bar how fast tokens are drawn."""
-
-  def __init__(self, bar: console.Progress):
-    self._bar, self._start = bar, time.monotonic()
-    self.tokens = 0
-
-  def on_done(self, answered: int, drawn: int) -> None:
-    self.tokens += drawn
-    self._bar.advance(answered, f'{self.speed(self.tokens):.0f} tokens/s')
-
-  def speed(self, tokens: int) -> float:
-    return tokens / (time.monotonic() - self._start)
+  } | shares.make_all(title, paths, sizes, make)
 
 
 def ending(
@@ -178,31 +190,26 @@ def answer_line(lang: str) -> str:
   return f'\n{row.answer}{row.colon}'
 
 
-def _digest(
-    base: policy_lib.Policy, work: Sequence[Work], decoding: Decoding
-) -> str:
+def _digest(about: str, work: Sequence[Any]) -> str:
   """What processes must have in common to share the work."""
-  digest = hashlib.sha256(f'{base.identity}|{decoding}'.encode())
+  digest = hashlib.sha256(about.encode())
   for w in work:
     digest.update(f'{w.question.id}|{w.question.lang}'.encode())
     digest.update(np.asarray(w.request.prompt, np.int32).tobytes())
   return digest.hexdigest()
 
 
-def _tell(shards: int) -> None:
-  count = hosts.process_count()
-  if count > 1:
-    idle = max(0, count - shards)
-    hint = f'; {idle} idle: a smaller config.sample.shard makes more'
-    console.say(f'  {shards} shards for {count} processes{hint * (idle > 0)}')
-
-
-def _work_list(
+def work_list(
     base: policy_lib.Policy,
     questions: Sequence[records.Question],
     decoding: Decoding,
     shown: Shown,
 ) -> list[Work]:
+  """What is asked, the shortest prompt first.
+
+  Raises:
+    ValueError: a prompt leaves no room for its answer.
+  """
   work = []
   for question in questions:
     text = prompts.render(
@@ -219,7 +226,7 @@ def _work_list(
         ),
         ending=ending(base.tokenizer, question) if decoding.two_stage else None,
     )
-    _check_length(base.cfg, question, request, decoding)
+    check_length(base.cfg, question, request, decoding)
     work.append(Work(question, request))
   return sorted(
       work,
@@ -227,7 +234,13 @@ def _work_list(
   )
 
 
-def _check_length(cfg, question, request, decoding) -> None:
+def check_length(
+    cfg: decoder.DecoderConfig,
+    question: records.Question,
+    request: sampler.Request,
+    decoding: Decoding,
+) -> None:
+  """Raises ValueError where a prompt leaves no room for its answer."""
   extra = len(request.ending.suffix) + 1 if request.ending else 0
   needed = len(request.prompt) + decoding.max_new_tokens + extra
   if needed > cfg.max_positions:
@@ -238,12 +251,15 @@ def _check_length(cfg, question, request, decoding) -> None:
     )
 
 
-def _answer(
+def draw(
     policy: Policy,
-    work: Sequence[Work],
+    requests: Sequence[sampler.Request],
     decoding: Decoding,
-    on_done: Callable[[int, int], None],
-) -> Iterator[tuple[records.Question, records.Sample]]:
+    *,
+    on_done: shares.OnDone = lambda answered, drawn: None,
+    watch_ids: tuple[int, ...] = (),
+) -> list[list[sampler.Completion]]:
+  """Every sample of every request."""
   parts = sharding.rows(policy.mesh)
   settings = slots.Settings(
       slots=-(-decoding.slots // parts) * parts,
@@ -252,28 +268,26 @@ def _answer(
       temperature=decoding.temperature,
       top_k=decoding.top_k,
       top_p=decoding.top_p,
+      watch_ids=watch_ids,
   )
   completions, _ = sampler.run(
       steps.decoder_steps(policy.base.cfg, policy.dtype, policy.mesh),
       (policy.base.params, policy.lora),
-      [w.request for w in work],
+      requests,
       settings,
       seed=decoding.seed,
       on_done=on_done,
   )
-  for w, group in zip(work, completions, strict=True):
-    for index, completion in enumerate(group):
-      yield w.question, _sample(policy.base, w, index, completion)
+  return completions
 
 
-def _sample(
-    base: policy_lib.Policy,
-    work: Work,
+def sample(
+    question: records.Question,
     index: int,
+    text: str,
     completion: sampler.Completion,
 ) -> records.Sample:
-  question = work.question
-  text = base.tokenizer.decode(completion.tokens, continuation=True).strip()
+  """A completion, whose `text` has no special tokens, read as an answer."""
   if completion.choice is None:
     parsed = answers.parse(text, question)
     answer, parse = parsed.answer, parsed.reason
@@ -292,3 +306,18 @@ def _sample(
       tokens=len(completion.tokens),
       stop_reason=completion.stop_reason,
   )
+
+
+def _answer(
+    policy: Policy,
+    work: Sequence[Work],
+    decoding: Decoding,
+    on_done: shares.OnDone,
+) -> Iterator[tuple[records.Question, records.Sample]]:
+  requests = [w.request for w in work]
+  completions = draw(policy, requests, decoding, on_done=on_done)
+  tokenizer = policy.base.tokenizer
+  for w, group in zip(work, completions, strict=True):
+    for index, completion in enumerate(group):
+      text = tokenizer.decode(completion.tokens, continuation=True).strip()
+      yield w.question, sample(w.question, index, text, completion)
