@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import functools
 import hashlib
 import json
@@ -30,6 +30,7 @@ from calm_jax.lm import lora as lora_lib
 from calm_jax.lm import optimizer as optimizers
 from calm_jax.lm import policy as policy_lib
 from calm_jax.lm import tokenizer as tokenizer_lib
+from calm_jax.retrieval import selfrag
 
 Counts = dict[str, int | float]
 
@@ -43,7 +44,11 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
   folder = workdir / 'align'
   mesh = sharding.make_mesh(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor)
   policy = policy_lib.load(
-      cfg.model, cfg.revision, dtype=cfg.dtype, place=sharding.place(mesh)
+      cfg.model,
+      cfg.revision,
+      dtype=cfg.dtype,
+      template=cfg.prompt.template,
+      place=sharding.place(mesh),
   )
   rows, counts = _read_rows(cfg, workdir / 'pair', policy.tokenizer)
   fingerprint = _fingerprint(cfg, policy, rows)
@@ -91,10 +96,12 @@ def encode(
     *,
     max_length: int,
     weighting: str = 'none',
+    marks: Sequence[str] = (),
 ) -> tuple[list[batches.Row], Counts]:
   """Rows of token ids, and how many items did not fit or were cut.
 
   A row weighs 1, or with `weighting` share what its winner had of the vote.
+  `marks` are special tokens that stay special in answers.
 
   An answer that is too long is cut at its end, as TRL does; an item whose
   prompt leaves no room is dropped.
@@ -105,7 +112,12 @@ def encode(
       answers = (item.chosen, item.rejected)
     else:
       answers = (item.completion,)
-    both = [tokenizer.chat_completion(item.prompt, a) for a in answers]
+    both = [
+        tokenizer.chat_completion(
+            item.prompt, a, opening=item.opening, marks=marks
+        )
+        for a in answers
+    ]
     row = batches.fit(
         both[0][0],
         [ids for _, ids in both],
@@ -127,6 +139,8 @@ def encode(
 def _read_rows(cfg: ConfigDict, folder: pathlib.Path, tokenizer):
   """The rows of both splits and their counts, 'train_rows' and so on."""
   record = records.Target if cfg.train.method == 'sft' else records.Pair
+  kept = cfg.selfrag.mode != 'off' and cfg.selfrag.keep_tokens
+  marks = selfrag.TOKENS if kept else ()
   rows, counts = {}, {}
   for split in ('train', 'val'):
     items = records.read_jsonl(folder / f'{split}.jsonl', record)
@@ -135,6 +149,7 @@ def _read_rows(cfg: ConfigDict, folder: pathlib.Path, tokenizer):
         tokenizer,
         max_length=cfg.train.max_length,
         weighting=cfg.train.weighting,
+        marks=marks,
     )
     counts |= {f'{split}_{name}': value for name, value in found.items()}
   if not rows['train']:

@@ -200,6 +200,25 @@ def _nothing_to_show(backend: str, top_k: int, noise: int) -> str | None:
   )
 
 
+def _selfrag(mode: str, backend: str) -> str | None:
+  if mode in ('off', 'never') or backend != 'none':
+    return None
+  return (
+      f'config.selfrag.mode = {mode!r} needs passages: set'
+      ' config.retrieve.backend=lancedb, or config.selfrag.mode to never'
+  )
+
+
+def _kept_tokens(mode: str, keep: bool, rebuild: bool) -> str | None:
+  if mode == 'off' or not (keep and rebuild):
+    return None
+  return (
+      'config.selfrag.keep_tokens and config.pair.rebuild: rebuilding words an'
+      ' answer anew and would lose where its reflection tokens stood; set one'
+      ' to False'
+  )
+
+
 TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('mesh.data', 'mesh.fsdp', 'mesh.tensor'), _mesh),
     (('sample.m', 'sample.temperature'), _copies),
@@ -251,4 +270,6 @@ TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
         ('retrieve.backend', 'retrieve.top_k', 'retrieve.noise'),
         _nothing_to_show,
     ),
+    (('selfrag.mode', 'retrieve.backend'), _selfrag),
+    (('selfrag.mode', 'selfrag.keep_tokens', 'pair.rebuild'), _kept_tokens),
 )

@@ -7,10 +7,10 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from calm_jax import generation, records
+from calm_jax import generation, records, reflection
 from calm_jax.lm import hosts
 from calm_jax.qa import metrics, scoring
-from calm_jax.retrieval import evidence
+from calm_jax.retrieval import evidence, selfrag
 
 BEFORE, AFTER = 'base', 'aligned'
 
@@ -36,6 +36,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       dtype=cfg.dtype,
       mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
       adapter=cfg.adapter,
+      template=cfg.prompt.template,
   )
   policies = {BEFORE: policy} if cfg.evaluate.before else {}
   if cfg.train.method != 'none':
@@ -45,7 +46,14 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   shown = evidence.read(workdir, 'test')
   counts: dict[str, float] = {}
   for system, policy in policies.items():
-    made = generation.answer_all(
+    answer_all = generation.answer_all
+    if cfg.selfrag.mode != 'off':
+      answer_all = functools.partial(
+          reflection.answer_all,
+          settings=selfrag.Settings(**cfg.selfrag),
+          system=system,
+      )
+    made = answer_all(
         folder / system,
         policy,
         questions,

@@ -30,11 +30,9 @@ from calm_jax.qa import answers, languages, prompts
 # Passages to show, by question id and language.
 Shown = Mapping[tuple[str, str], Sequence[records.Passage]]
 
+Row = tuple[records.Question, records.Sample]
 # Answers a file's worth of work; it is told the file's name too.
-Draw = Callable[
-    [Sequence[Any], shares.OnDone, str],
-    Iterable[tuple[records.Question, records.Sample]],
-]
+Draw = Callable[[Sequence[Any], shares.OnDone, str], Iterable[Row]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,7 +260,8 @@ def draw(
   """Every sample of every request."""
   parts = sharding.rows(policy.mesh)
   settings = slots.Settings(
-      slots=-(-decoding.slots // parts) * parts,
+      # Each part of the devices has slots for all samples of a prompt.
+      slots=parts * max(-(-decoding.slots // parts), decoding.samples),
       max_new_tokens=decoding.max_new_tokens,
       stop_ids=tuple(policy.base.tokenizer.eos_ids),
       temperature=decoding.temperature,
@@ -313,7 +312,7 @@ def _answer(
     work: Sequence[Work],
     decoding: Decoding,
     on_done: shares.OnDone,
-) -> Iterator[tuple[records.Question, records.Sample]]:
+) -> Iterator[Row]:
   requests = [w.request for w in work]
   completions = draw(policy, requests, decoding, on_done=on_done)
   tokenizer = policy.base.tokenizer

@@ -88,6 +88,35 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reflection:
+  """What the model says of its answer beside one passage (Self-RAG).
+
+  `retrieve` was held against the threshold (None: nothing was asked), `passage`
+  is the id of the passage (None: the answer is without one). `relevance`,
+  `support`, `utility` and `sequence` make the `score`; they are None where the
+  model drew no such token. `probabilities` are the tokens' that they are from.
+  `elected` is the answer that became the sample. `system` is empty but at
+  evaluation.
+  """
+
+  question_id: str
+  lang: str
+  index: int
+  system: str
+  retrieve: float | None
+  passage: str | None
+  text: str
+  answer: str | None
+  relevance: float | None
+  support: float | None
+  utility: float | None
+  sequence: float
+  score: float
+  elected: bool
+  probabilities: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class Vote:
   """The self-consistent answer of one question, None on a tie or no vote.
 
@@ -105,7 +134,11 @@ class Vote:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-  """A preference for `chosen` over `rejected` as the answer to `prompt`."""
+  """A preference for `chosen` over `rejected` as the answer to `prompt`.
+
+  `opening` are the pieces that both answers go on from, special tokens by
+  themselves: in Self-RAG, a passage.
+  """
 
   question_id: str
   lang: str
@@ -114,17 +147,19 @@ class Pair:
   rejected: str
   chosen_lang: str
   vote_share: float
+  opening: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """A completion to imitate (SFT)."""
+  """A completion to imitate (SFT); `opening` as a Pair's."""
 
   question_id: str
   lang: str
   prompt: str
   completion: str
   vote_share: float
+  opening: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +190,24 @@ class Score:
   n: int
   low: float
   high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+  """Whether two systems are right equally often, by McNemar's exact test.
+
+  `first_only` counts the questions that only the first answered right. For
+  `lang` all, every question counts once a language.
+  """
+
+  setting: str
+  first: str
+  second: str
+  lang: str
+  n: int
+  first_only: int
+  second_only: int
+  p_value: float
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -193,9 +246,29 @@ def read_jsonl(path: pathlib.Path, cls: type[R]) -> Iterator[R]:
   with path.open(encoding='utf-8', newline='\n') as f:
     for number, line in enumerate(f, 1):
       try:
-        yield decode(json.loads(line))
+        yield decode(_parse(line))
       except (ValueError, TypeError) as e:
-        raise ValueError(f'{path}:{number}: not a {cls.__name__}: {e}') from e
+        raise wrong_line(path, number, cls, e) from e
+
+
+def wrong_line(
+    path: pathlib.Path, number: int, cls: type[Any], why: Exception
+) -> ValueError:
+  """The error that a line of a file is no `cls`."""
+  return ValueError(f'{path}:{number}: not a {cls.__name__}: {why}')
+
+
+def decode_lines(text: str, cls: type[R]) -> list[R]:
+  """The records of some whole lines; raises as `read_jsonl` does, but no place."""
+  decode = _decoder(cls)
+  found, at = [], 0
+  while at < len(text):
+    row, end = _PARSER.raw_decode(text, at)
+    if text[end : end + 1] not in ('\n', ''):
+      raise ValueError(f'something follows the object: {text[end : end + 80]!r}')
+    found.append(decode(row))
+    at = end + 1
+  return found
 
 
 def read_all(folder: pathlib.Path, pattern: str, cls: type[R]) -> list[R]:
@@ -215,6 +288,18 @@ def to_json(record: Any) -> str:
   return _ENCODER.encode(record)
 
 
+_PARSER = json.JSONDecoder()
+
+
+def _parse(line: str) -> Any:
+  """As json.loads, which spends half of its time on space around objects."""
+  if line[:1] == '{':
+    value, end = _PARSER.raw_decode(line)
+    if line[end:] in ('\n', ''):
+      return value
+  return json.loads(line)
+
+
 @functools.cache
 def _decoder(hint: Any) -> Callable[[Any], Any]:
   """How to turn parsed JSON into a value of type `hint`, strictly."""
@@ -226,7 +311,7 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
     return lambda value: None if value is None else inner(value)
   if origin is tuple:
     element = _decoder(args[0])
-    return lambda value: tuple(element(v) for v in _expect(list, value))
+    return lambda value: tuple(map(element, _expect(list, value)))
   if origin is collections.abc.Mapping:
     of_value = _decoder(args[1])
     return lambda value: {
@@ -240,37 +325,77 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
 def _record_decoder(cls: Any) -> Callable[[Any], Any]:
   hints = typing.get_type_hints(cls)
   decoders = {f.name: _decoder(hints[f.name]) for f in dataclasses.fields(cls)}
-  plain = {name: hint for name, hint in hints.items() if hint in (str, int)}
+  names = tuple(decoders)
+  nested = [i for i, name in enumerate(names) if _nests(hints[name])]
+  plain = [name for name in names if not _nests(hints[name])]
+  # Types of values that were found right: a row of them needs no other look.
+  sound: set[tuple[type, ...]] = set()
+
+  def decode(row):
+    if type(row) is not dict:
+      _expect(dict, row)
+    values = row.values()
+    kinds = (*map(type, values),)
+    whole = (*row,) == names
+    if whole and kinds in sound:
+      if not nested:
+        return cls(*values)
+      values = [*values]
+      try:
+        for i in nested:
+          values[i] = decoders[names[i]](values[i])
+        return cls(*values)
+      except (TypeError, ValueError):
+        pass  # said below, with the field's name
+    fields = _checked(row, cls, decoders)
+    if whole and all(fields[name] is row[name] for name in plain):
+      sound.add(kinds)
+    return cls(**fields)
+
+  return decode
+
+
+def _nests(hint: Any) -> bool:
+  """Whether values of this type hold others, which must be looked at too."""
+  return any(
+      dataclasses.is_dataclass(part)
+      or typing.get_origin(part) in (tuple, collections.abc.Mapping)
+      for part in (hint, *typing.get_args(hint))
+  )
+
+
+def _checked(
+    row: Mapping[str, Any],
+    cls: Any,
+    decoders: Mapping[str, Callable[[Any], Any]],
+) -> dict[str, Any]:
+  """The fields of a row, each of its type.
+
+  Raises:
+    ValueError: a field is missing, unexpected or wrong; names it.
+  """
   required = {
       f.name
       for f in dataclasses.fields(cls)
       if f.default is dataclasses.MISSING
   }
-
-  def decode(value):
-    _expect(dict, value)
-    if missing := sorted(required - value.keys()):
-      raise ValueError(f'lacks the field {missing[0]!r}')
-    kwargs = {}
-    for name, v in value.items():
-      if type(v) is plain.get(name):  # most fields: no call is needed
-        kwargs[name] = v
-        continue
-      if name not in decoders:
-        raise ValueError(
-            f'unexpected field {name!r}; it has {sorted(decoders)}'
-        )
-      try:
-        kwargs[name] = decoders[name](v)
-      except (TypeError, ValueError) as e:
-        raise ValueError(f'field {name!r}: {e}') from e
-    return cls(**kwargs)
-
-  return decode
+  if missing := sorted(required - row.keys()):
+    raise ValueError(f'lacks the field {missing[0]!r}')
+  fields = {}
+  for name, value in row.items():
+    if name not in decoders:
+      raise ValueError(f'unexpected field {name!r}; it has {sorted(decoders)}')
+    try:
+      fields[name] = decoders[name](value)
+    except (TypeError, ValueError) as e:
+      raise ValueError(f'field {name!r}: {e}') from e
+  return fields
 
 
 def _expect(kind: Any, value: Any) -> Any:
   # bool is an int to Python; a record never means it as one.
+  if type(value) is kind:
+    return value
   if not isinstance(value, kind) or isinstance(value, bool):
     names = kind if isinstance(kind, tuple) else (kind,)
     wanted = ' or '.join(k.__name__ for k in names)

@@ -12,6 +12,7 @@ from typing import Any
 from calm_jax import datasets, paper, translators
 from calm_jax.datasets import textbooks
 from calm_jax.qa import languages, preferences
+from calm_jax.retrieval import selfrag
 
 Check = Callable[[Any], str | None]  # what is wrong with a value, or None
 
@@ -199,6 +200,7 @@ RULES: dict[str, Check] = {
     'mesh.tensor': _axis,
     'prompt.style': _one_of('default', 'paper'),
     'prompt.shots': _whole(0, 3),
+    'prompt.template': _one_of('', 'selfrag'),
     'sample.languages': _or_empty(_some_of(languages.LANGUAGES)),
     'sample.m': _whole(1),
     'sample.temperature': _number('[0, inf)'),
@@ -231,6 +233,14 @@ RULES: dict[str, Check] = {
     'retrieve.top_k': _whole(0),
     'retrieve.noise': _whole(0),
     'retrieve.noise_kind': _one_of('random', 'contradicting'),
+    'selfrag.mode': _one_of(*selfrag.MODES),
+    'selfrag.threshold': _number('[0, 1]'),
+    'selfrag.relevance': _number('[0, inf)'),
+    'selfrag.support': _number('[0, inf)'),
+    'selfrag.utility': _number('[0, inf)'),
+    'selfrag.sequence': _number('[0, inf)'),
+    'selfrag.scoring': _one_of(*selfrag.SCORING),
+    'selfrag.keep_tokens': _flag,
     'pair.file': _file,
     'pair.positives': _one_of(*preferences.POSITIVES),
     'pair.gold': _one_of(*preferences.GOLD),

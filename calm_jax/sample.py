@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 from ml_collections import ConfigDict
 
-from calm_jax import generation, records
+from calm_jax import generation, records, reflection
 from calm_jax.lm import hosts
-from calm_jax.retrieval import evidence
+from calm_jax.retrieval import evidence, selfrag
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
@@ -34,9 +35,15 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       dtype=cfg.dtype,
       mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
       adapter=cfg.adapter,
+      template=cfg.prompt.template,
   )
   folder = workdir / 'sample'
-  counts = generation.answer_all(
+  answer_all = generation.answer_all
+  if cfg.selfrag.mode != 'off':
+    answer_all = functools.partial(
+        reflection.answer_all, settings=selfrag.Settings(**cfg.selfrag)
+    )
+  counts = answer_all(
       folder,
       policy,
       questions,

@@ -42,6 +42,7 @@ def get_config():
   c.prompt = ConfigDict()
   c.prompt.style = 'default'  # or paper: the authors' wording, for replay
   c.prompt.shots = 0  # worked examples before the question, 0-3
+  c.prompt.template = ''  # chat template; empty: the model's own; or selfrag
 
   c.sample = ConfigDict()
   c.sample.languages = ()  # asked, voted and trained on; empty: all above
@@ -84,6 +85,20 @@ def get_config():
   c.retrieve.top_k = 3  # passages a question
   c.retrieve.noise = 0  # passages added that do not help
   c.retrieve.noise_kind = 'random'  # or contradicting (needs labels)
+
+  # Self-RAG (arXiv 2310.11511): an answer beside each passage, elected by what
+  # the model's reflection tokens say of it. Weights of scores as in its paper.
+  c.selfrag = ConfigDict()
+  c.selfrag.mode = 'off'  # or adaptive: retrieve on demand; always, never
+  c.selfrag.threshold = 0.2  # of p([Retrieval]), 0-1, above which to retrieve
+  c.selfrag.relevance = 1.0  # weight of p([Relevant])
+  c.selfrag.support = 1.0  # weight of p([Fully supported]) and half support
+  c.selfrag.utility = 0.5  # weight of the expected utility, -1 to 1
+  c.selfrag.sequence = 0.0  # weight of the answer's own probability per token
+  # Or, for replay, released (run_short_form.py: the threshold on logs) or
+  # released_long (run_long_form_static.py: no utility).
+  c.selfrag.scoring = 'paper'
+  c.selfrag.keep_tokens = False  # keep reflection tokens in answers and pairs
 
   c.pair = ConfigDict()
   # Your own pairs (targets for sft), a file for TRL or LLaMA-Factory; empty:

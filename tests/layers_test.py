@@ -20,8 +20,11 @@ LAYERS = (
     ('formats', 'guard', 'lookup', 'paper'),
     ('lm', 'qa', 'html'),
     ('datasets', 'translators', 'retrieval', 'generation'),
+    ('reflection_tokens',),
+    ('reflection',),
     ('rules', 'combinations'),
     ('settings',),
+    ('systems',),
     ('ledger',),
     (
         'read',
@@ -33,9 +36,11 @@ LAYERS = (
         'align',
         'evaluate',
         'report',
+        'compare',
     ),
     ('stages',),
     ('pipeline',),
+    ('experiment',),
     ('main',),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -57,6 +62,7 @@ LIGHT = (
     'rules',
     'combinations',
     'settings',
+    'systems',
     'ledger',
     'read',
     'translate',
@@ -64,8 +70,10 @@ LIGHT = (
     'vote',
     'pair',
     'report',
+    'compare',
     'stages',
     'pipeline',
+    'experiment',
     'main',
 )
 HEAVY = ('jax', 'flax', 'optax', 'orbax', 'transformers', 'datasets', 'torch')

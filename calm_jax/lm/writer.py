@@ -16,6 +16,7 @@ def text_generator(
     mesh: Sequence[int],
     slot_count: int,
     max_new_tokens: int,
+    template: str = '',
 ) -> Callable[[list[str]], list[str]]:
   """Loads a model; the function it returns answers user messages greedily.
 
@@ -23,7 +24,11 @@ def text_generator(
   """
   devices = sharding.make_local_mesh(*mesh)
   policy = policy_lib.load(
-      model, revision, dtype=dtype, place=sharding.place(devices)
+      model,
+      revision,
+      dtype=dtype,
+      template=template,
+      place=sharding.place(devices),
   )
   parts = sharding.rows(devices)
   settings = slots.Settings(

@@ -13,7 +13,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-import numpy as np
+from calm_jax import records
 
 MODES = ('off', 'adaptive', 'always', 'never')
 SCORING = ('paper', 'released', 'released_long')
@@ -62,12 +62,13 @@ class Settings:
 class Scores(NamedTuple):
   """What one answer beside one passage is worth.
 
-  A score is None where the model drew no token of its kind; it adds nothing to
-  `total` then. `sequence` is the geometric mean of the probabilities of what
-  was drawn. `probabilities` are those that the scores were made of.
+  A score is None where the model drew no token of its kind, and the relevance
+  where there is no passage; it adds nothing to `total` then. `sequence` is the
+  geometric mean of the probabilities of what was drawn. `probabilities` are
+  those that the scores were made of.
   """
 
-  relevance: float
+  relevance: float | None
   support: float | None
   utility: float | None
   sequence: float
@@ -94,29 +95,31 @@ def wants_passages(
 
 def judge(
     tokens: Sequence[str],
-    logprobs_TW: np.ndarray,
+    watched: Sequence[Sequence[float]],
     *,
     mean_logprob: float,
     settings: Settings,
+    alone: bool = False,
 ) -> Scores:
   """Scores an answer: its drawn tokens, and what was watched at each.
 
   `tokens` has the text of those drawn tokens that are WATCHED, and '' for all
-  others; the columns of `logprobs_TW` are WATCHED. Relevance is read where the
-  answer begins, support and utility where the first token of their kind was
-  drawn. `mean_logprob` is over all that was drawn. scoring=released_long reads
-  the utility from the support tokens, as run_long_form_static.py does, finds
-  fewer than five, and so never counts it.
+  others; `watched` has the log-probabilities of WATCHED at each, in its order.
+  Relevance is read where the answer begins, support and utility where the first
+  token of their kind was drawn. `mean_logprob` is over all that was drawn;
+  `alone` says that there is no passage to be relevant. scoring=released_long
+  reads the utility from the support tokens, as run_long_form_static.py does,
+  finds fewer than five, and so never counts it.
   """
   columns = {name: i for i, name in enumerate(WATCHED)}
 
   def read(at: int | None, names: Sequence[str]) -> dict[str, float]:
     if at is None:
       return {}
-    row = logprobs_TW[at]
+    row = watched[at]
     return {name: float(row[columns[name]]) for name in names}
 
-  relevance = read(0, RELEVANCE)
+  relevance = read(None if alone else 0, RELEVANCE)
   support = read(_first(tokens, SUPPORT), SUPPORT)
   utility = read(_first(tokens, UTILITY), UTILITY)
   if settings.scoring == 'released_long':
@@ -135,9 +138,7 @@ def judge(
   )
   found = relevance | support | utility
   return Scores(
-      parts[0] or 0.0,
-      *parts[1:3],
-      sequence=parts[3],
+      *parts,
       total=sum(w * (p or 0.0) for w, p in zip(weights, parts, strict=True)),
       probabilities={name: math.exp(value) for name, value in found.items()},
   )
@@ -159,15 +160,16 @@ def elect(answers: Sequence[str | None], totals: Sequence[float]) -> int:
   return max(mine, key=totals.__getitem__)
 
 
-def opening(title: str | None, text: str = '') -> tuple[str, ...]:
-  """What an answer begins with before the model goes on, in pieces.
+def opening(passage: records.Passage | None) -> tuple[str, ...]:
+  """What the model goes on from, in pieces: reflection tokens by themselves.
 
-  Reflection tokens are pieces of their own. `title` is None where no passage
-  was retrieved.
+  A passage's title is its source without the folder.
   """
-  if title is None:
+  if passage is None:
     return (NO_RETRIEVAL,)
-  return (RETRIEVAL, PARAGRAPH, f'{title}\n{text}', END_PARAGRAPH)
+  title = passage.source.partition('/')[2] or passage.source
+  shown = f'{title.replace("_", " ")}\n{passage.text}'
+  return (RETRIEVAL, PARAGRAPH, shown, END_PARAGRAPH)
 
 
 def _first(tokens: Sequence[str], kind: Sequence[str]) -> int | None:

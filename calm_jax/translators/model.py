@@ -25,6 +25,7 @@ def depends(cfg: ConfigDict) -> dict[str, str]:
       'translator.dtype': cfg.dtype,
       'translator.seed': str(cfg.seed),
       'translator.max_new_tokens': str(cfg.sample.max_new_tokens),
+      'translator.template': cfg.prompt.template,
   }
 
 
@@ -34,7 +35,7 @@ def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
   from calm_jax.lm import hub
 
   weights = hub.resolve(cfg.model, cfg.revision)
-  limit = cfg.sample.max_new_tokens
+  limit, template = cfg.sample.max_new_tokens, cfg.prompt.template
 
   def load() -> Generate:
     from calm_jax.lm import writer
@@ -46,9 +47,12 @@ def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
         mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
         slot_count=cfg.sample.slots,
         max_new_tokens=limit,
+        template=template,
     )
 
   identity = f'{hub.identity(weights)}:{cfg.dtype}:{limit}'
+  if template:
+    identity += f':{template}'
   return Model(load, identity=identity)
 
 
