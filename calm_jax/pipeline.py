@@ -63,7 +63,7 @@ def _lead(
       console.say(_header(item, f'{number}/{len(todo)}'))
       if not item.done:
         module = importlib.import_module(f'{package}.{item.stage.name}')
-        _run_stage(item, module.run, cfg, workdir)
+        run_stage(item, module.run, cfg, workdir)
     if not todo:
       console.say('Nothing to do: the settings switch these stages off.')
     elif all(item.done for item in todo):
@@ -77,6 +77,11 @@ def _follow(cfg: ConfigDict, workdir: pathlib.Path, package: str) -> None:
   console.console.quiet = True
   cfg = settings.normalise(cfg)
   while name := hosts.from_leader(_NEXT):
+    if not (workdir / name).is_dir():
+      raise hosts.HostsError(
+          f'{workdir / name}, which process 0 has made, is not here: --workdir'
+          ' must be a folder that all processes share'
+      )
     importlib.import_module(f'{package}.{name}').run(cfg, workdir)
     hosts.barrier(name)
 
@@ -152,7 +157,7 @@ def _header(item: ledger.Plan, number: str) -> str:
 Verb = Callable[[ConfigDict, pathlib.Path], Mapping[str, Any]]
 
 
-def _run_stage(
+def run_stage(
     item: ledger.Plan, verb: Verb, cfg: ConfigDict, workdir: pathlib.Path
 ) -> None:
   """Runs a stage's verb between the two marks in its folder."""
@@ -165,8 +170,11 @@ def _run_stage(
       hosts.barrier(item.stage.name)
     else:
       counts = verb(cfg, workdir)
-  except BaseException:  # so that other settings may be tried at once
-    ledger.forget(item)
+  except BaseException:
+    # So that other settings may be tried at once; but what other processes
+    # still write there must not be of unknown origin.
+    if hosts.process_count() == 1:
+      ledger.forget(item)
     raise
   seconds = time.monotonic() - start
   ledger.end(item, made_from, counts, seconds)
@@ -190,6 +198,8 @@ def _summary(workdir: pathlib.Path, package: str) -> None:
   scores = list(records.read_jsonl(path, records.Score))
   console.console.print(report.summary_table(scores))
   console.say(f'report   {workdir}/report/report.html')
+  if not (workdir / 'align').is_dir():
+    return  # nothing was trained
   console.say(f'adapter  {workdir}/align/adapter')
   console.say(f'metrics  {workdir}/align/metrics.jsonl')
   folder = shlex.quote(str(workdir / 'align' / 'tensorboard'))
