@@ -23,7 +23,7 @@ import traceback
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from calm_jax import guard, pipeline, settings
+from calm_jax import experiment, guard, pipeline, settings, systems
 from calm_jax.lm import compilation, hosts
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -35,7 +35,9 @@ _WORKDIR = flags.DEFINE_string(
 _STAGES = flags.DEFINE_list(
     'stages',
     [],
-    'Stages to run, of: ' + ' '.join(s.name for s in pipeline.STAGES) + '.',
+    'Stages to run, of: '
+    + ' '.join(s.name for s in pipeline.STAGES)
+    + '; and compare, where a config has several systems.',
 )
 _COORDINATOR = flags.DEFINE_string(
     'coordinator',
@@ -62,7 +64,7 @@ def main(argv: list[str]) -> int:
     compilation.keep()
     hosts.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    pipeline.run(_CONFIG.value, workdir, tuple(_STAGES.value))
+    experiment.run(_CONFIG.value, workdir, tuple(_STAGES.value))
   except (settings.ConfigError, guard.Refusal, hosts.HostsError) as e:
     print(f'ERROR: {e}', file=sys.stderr)
     return 1
@@ -87,9 +89,12 @@ def _is_for_the_user(error: Exception) -> bool:
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a field or file that is not there costs one line."""
   try:
+    argv, of_systems = systems.take_flags(argv)
+    sys.argv = argv  # where the config's flags look for themselves
     settings.check_names(n for arg in argv for n in _OVERRIDE.findall(arg))
     rest = flags.FLAGS(argv)
-    _CONFIG.value.keys()  # a config file that is missing fails only here
+    # A config file that is missing fails only here.
+    systems.override(_CONFIG.value, of_systems)
     # Without --verbosity absl would show what libraries say for themselves.
     if flags.FLAGS['verbosity'].using_default_value:
       flags.FLAGS.verbosity = logging.WARNING

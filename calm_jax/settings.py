@@ -14,6 +14,7 @@ from calm_jax.lm import hosts
 
 # Fields that hold several names; flags hand 'en,zh' over as ('en,zh',).
 _LISTS = ('languages', 'sample.languages', 'lora.targets', 'order')
+_KNOWN = {*rules.RULES, 'systems'}
 # A shell leaves the ~ of --config.model=~/x as it is.
 _PATHS = (
     'model',
@@ -38,7 +39,7 @@ def normalise(cfg: ConfigDict) -> ConfigDict:
   """A locked, resolved copy: lists of names are tuples, ~ is a folder."""
   cfg = cfg.copy_and_resolve_references()
   flat = flatten(cfg)
-  edits = {f: _names(flat[f]) for f in _LISTS if f in flat}
+  edits = {f: names(flat[f]) for f in _LISTS if f in flat}
   edits |= {f: _expanded(flat[f]) for f in _PATHS if f in flat}
   with cfg.unlocked(), cfg.ignore_type():
     cfg.update_from_flattened_dict(edits)
@@ -58,12 +59,17 @@ def flatten(cfg: ConfigDict) -> dict[str, Any]:
 
 def check(cfg: ConfigDict) -> None:
   """Raises ConfigError with all problems of a config."""
-  _raise(problems(cfg))
+  refuse(problems(cfg))
 
 
 def check_names(names: Iterable[str]) -> None:
   """Raises ConfigError with all names that are no setting."""
-  _raise([_unknown(name) for name in names if name not in rules.RULES])
+  refuse(unknown(names))
+
+
+def unknown(names: Iterable[str], *, prefix: str = '') -> list[str]:
+  """A line for every name that is no setting; `prefix` is where it stood."""
+  return [_unknown(n, prefix) for n in names if n not in _KNOWN]
 
 
 def check_machine(cfg: ConfigDict) -> None:
@@ -72,7 +78,7 @@ def check_machine(cfg: ConfigDict) -> None:
   A model that is on the hub is downloaded: hours of other stages should not
   come before a name that is wrong. `cfg` is normalised and has no problems.
   """
-  _raise([*_mesh_problem(cfg), *_hub_problem(cfg)])
+  refuse([*_mesh_problem(cfg), *_hub_problem(cfg)])
 
 
 def problems(cfg: ConfigDict) -> list[str]:
@@ -96,7 +102,8 @@ def problems(cfg: ConfigDict) -> list[str]:
   return list(dict.fromkeys([found[n] for n in sorted(found)] + together))
 
 
-def _raise(found: list[str]) -> None:
+def refuse(found: list[str]) -> None:
+  """Raises ConfigError with the lines found, where there are any."""
   if found:
     count = '1 problem' if len(found) == 1 else f'{len(found)} problems'
     lines = ''.join(f'\n  {line}' for line in found)
@@ -127,14 +134,14 @@ def _hub_problem(cfg: ConfigDict) -> Iterator[str]:
     yield f'config.model = {e}'
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, prefix: str = '') -> str:
   """That a field is none, and the nearest one."""
-  near = difflib.get_close_matches(name, sorted(rules.RULES), n=1, cutoff=0.5)
-  hint = f'; did you mean config.{near[0]}?' if near else ''
-  return f'config.{name} is no setting{hint}'
+  near = difflib.get_close_matches(name, sorted(_KNOWN), n=1, cutoff=0.5)
+  hint = f'; did you mean config.{prefix}{near[0]}?' if near else ''
+  return f'config.{prefix}{name} is no setting{hint}'
 
 
-def _names(value: Any) -> Any:
+def names(value: Any) -> Any:
   """('en,zh',) and 'en, zh' as ('en', 'zh'); other types for the checks."""
   parts = [value] if isinstance(value, str) else value
   if not isinstance(parts, (tuple, list)):

@@ -54,7 +54,7 @@ def test_it_starts_without_the_heavy_libraries():
   )
   lines = done.stderr.splitlines()
   loaded = {line.split('|')[-1].strip() for line in lines if '|' in line}
-  assert 'calm_jax.pipeline' in loaded
+  assert 'calm_jax.experiment' in loaded
   assert not loaded & {'jax', 'flax', 'transformers', 'orbax', 'numpy.linalg'}
 
 
@@ -126,11 +126,11 @@ def fails_with(statement, *arguments):
   script = f"""
 import pathlib, sys
 from absl import app
-from calm_jax import main, pipeline
+from calm_jax import experiment, main
 from calm_jax.datasets import rows
 def run(*_):
   {statement}
-pipeline.run = run
+experiment.run = run
 app.run(main.main, argv=['main', *sys.argv[1:]], flags_parser=main.parse)
 """
   command = [sys.executable, '-c', script, TINY, '--workdir=none', *arguments]
@@ -234,11 +234,11 @@ def test_libraries_speak_only_when_asked(workdir):
   script = """
 import logging, sys
 from absl import app
-from calm_jax import main, pipeline
+from calm_jax import experiment, main
 def run(*_):
   logging.getLogger('jax').info('a note')
   logging.getLogger('jax').warning('a warning')
-pipeline.run = run
+experiment.run = run
 app.run(main.main, argv=['main', *sys.argv[1:]], flags_parser=main.parse)
 """
 

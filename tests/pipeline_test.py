@@ -381,6 +381,7 @@ def test_the_end_shows_scores_and_paths(cfg, workdir):
   score = records.Score('base', 'greedy', 'en', 'accuracy', 50.0, 2, 0.0, 100.0)
   records.write_jsonl(workdir / 'evaluate' / 'scores.jsonl', [score])
   report = ledger.Stage('report', 'a page', needs=('vote',), fields=())
+  (workdir / 'align').mkdir()
   said = run(cfg, workdir, table=(*fake_table(), report))
   for text in (
       'accuracy',

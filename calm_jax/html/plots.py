@@ -188,6 +188,7 @@ def lines(
     *,
     title: str,
     x_label: str,
+    unit: str = 'step',
 ) -> Markup:
   """Points joined where they are finite; a gap where they are not."""
   top, bottom, left = 10, 160, 52
@@ -198,7 +199,7 @@ def lines(
   parts = [_y_ticks(y, left, _NARROW - _RIGHT, '')]
   parts.append(_x_ticks(x, bottom, bottom, x_label))
   for series, curve in curves:
-    parts.append(_curve(x, y, series, curve))
+    parts.append(_curve(x, y, series, curve, unit))
   return _svg(bottom + 40, title, parts, width=_NARROW)
 
 
@@ -207,6 +208,7 @@ def _curve(
     y: axes.Axis,
     series: Series,
     curve: Sequence[tuple[float, float]],
+    unit: str,
 ) -> Markup:
   path, pen, marks = [], 'M', []
   for step, value in curve:
@@ -215,7 +217,7 @@ def _curve(
       continue
     path.append(f'{pen}{x(step):.1f} {y(value):.1f}')
     pen = 'L'
-    hover = f'{series.label}, step {axes.number(step)}: {axes.number(value)}'
+    hover = f'{series.label}, {unit} {axes.number(step)}: {axes.number(value)}'
     at = Markup('class="point {}"').format(series.kind)
     marks.append(_DOT.format(x(step), y(value), 3, at, hover))
   line = Markup('<path d="{}" class="curve {}"/>')

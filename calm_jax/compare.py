@@ -1,0 +1,339 @@
+"""The comparison: all systems of an experiment in one table, beside the paper.
+
+Reads what the systems have evaluated and voted; writes scores, McNemar's tests,
+the table as Markdown and CSV, and a page.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import csv
+import dataclasses
+import io
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from calm_jax import paper as papers
+from calm_jax import records
+from calm_jax.html import comparison, page, votes
+from calm_jax.qa import languages, metrics, scoring
+
+READS = ('translate', 'vote', 'pair', 'evaluate')  # stages of each system
+PAGE, TEXT, CSV = 'report.html', 'table.md', 'table.csv'
+
+_CSV_HEAD = (
+    'setting',
+    'system',
+    'column',
+    'value',
+    'low',
+    'high',
+    'paper',
+    'difference',
+)
+# What is drawn against the number of languages trained on.
+_GROWTH = {
+    'accuracy': 'mean accuracy',
+    papers.CONSISTENCY: 'consistency',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+  """One system: where its folders are, and how it came about.
+
+  `trained_on` are the languages that were sampled and trained on, none where
+  nothing was trained; `start` is the system that it was trained on from.
+  """
+
+  name: str
+  folder: pathlib.Path
+  setting: str
+  languages: tuple[str, ...]
+  trained_on: tuple[str, ...]
+  start: str = ''
+
+
+class Ballot(NamedTuple):
+  """What won the vote of one or more systems, and what was chosen for pairs."""
+
+  systems: str
+  votes: votes.Votes
+  chosen: collections.Counter[str]  # pairs, by language of the chosen side
+
+
+def run(
+    systems: Sequence[System],
+    folder: pathlib.Path,
+    *,
+    paper: str,
+    resamples: int,
+    seed: int,
+) -> dict[str, int]:
+  """Writes the comparison into `folder`; `paper` names a table, or is ''."""
+  scores: list[records.Score] = []
+  contrasts: list[records.Contrast] = []
+  groups = _settings(systems)
+  for setting, answers in groups.items():
+    scores += scoring.score(
+        answers, setting=setting, resamples=resamples, seed=seed
+    )
+    contrasts += scoring.contrasts(answers, setting=setting)
+  records.write_jsonl(folder / 'scores.jsonl', scores)
+  records.write_jsonl(folder / 'mcnemar.jsonl', contrasts)
+  tables = _tables(groups, scores, papers.TABLES.get(paper))
+  records.write_text(folder / TEXT, _text(tables))
+  records.write_text(folder / CSV, _csv(tables))
+  ballots = _ballots(systems)
+  values = {
+      'title': papers.TABLES[paper].title if paper else '',
+      'systems': systems,
+      'tables': tables,
+      'notes': comparison.NOTES,
+      'contrasts': [(s, _by_pair(contrasts, s)) for s in groups],
+      'kept': [(s, kept(systems, scores, s)) for s in groups],
+      'growth': list(_growth(systems, scores, groups)),
+      'growth_legend': comparison.growth_legend(_GROWTH),
+      'ballots': ballots,
+      'langs': _langs(systems),
+  }
+  text = page.render('comparison.html.jinja', values)
+  records.write_text(folder / PAGE, text)
+  return {
+      'systems': len(systems),
+      'settings': len(groups),
+      'scores': len(scores),
+      'tests': len(contrasts),
+      'votes': len(ballots),
+  }
+
+
+def kept(
+    systems: Sequence[System], scores: Iterable[records.Score], setting: str
+) -> list[tuple[str, list[comparison.Kept]]]:
+  """The forgetting matrix: accuracy now, and against the best before.
+
+  The best is that of the systems which a system was trained on from, since the
+  first of them that was trained on the language. Rows are the systems of such
+  chains, in order.
+  """
+  found = {
+      (s.system, s.lang): s.value
+      for s in scores
+      if s.setting == setting and s.metric == 'accuracy' and s.lang != 'all'
+  }
+  by_name = {system.name: system for system in systems}
+  starts = {system.start for system in systems}
+  rows = []
+  for system in systems:
+    if system.trained_on and (system.start or system.name in starts):
+      chain = _chain(system, by_name)
+      rows.append(
+          (
+              system.name,
+              [_kept(chain, lang, found) for lang in _langs(systems)],
+          )
+      )
+  return rows if any(system.start for system in systems) else []
+
+
+def _chain(system: System, by_name: Mapping[str, System]) -> list[System]:
+  """What a system was trained on from, the first of it first, then itself."""
+  chain = [system]
+  while chain[0].start in by_name:
+    chain.insert(0, by_name[chain[0].start])
+  return chain
+
+
+def _kept(
+    chain: Sequence[System],
+    lang: str,
+    found: Mapping[tuple[str, str], float],
+) -> comparison.Kept:
+  *before, now = chain
+  taught = [i for i, s in enumerate(before) if lang in s.trained_on]
+  past = before[taught[0] :] if taught else []
+  values = [v for s in past if (v := found.get((s.name, lang))) is not None]
+  value = found.get((now.name, lang))
+  change = None if value is None or not values else value - max(values)
+  return comparison.Kept(lang, value, change, lang in now.trained_on)
+
+
+def _settings(
+    systems: Iterable[System],
+) -> dict[str, dict[str, metrics.Answers]]:
+  """The answers by setting and system; a setting has one set of questions.
+
+  A setting of several data sets is followed by each of them alone.
+  """
+  groups: dict[str, dict[str, metrics.Answers]] = {}
+  for system in systems:
+    answers = _answers(system)
+    if answers is None:
+      continue
+    setting = _same_questions(groups, system.setting, answers)
+    groups.setdefault(setting, {})[system.name] = answers
+    datasets = _datasets(system.folder, answers.question_ids)
+    for name in dict.fromkeys(datasets):
+      if len(set(datasets)) > 1:
+        chosen = np.array([dataset == name for dataset in datasets])
+        part = metrics.subset(answers, chosen)
+        groups.setdefault(f'{setting}: {name}', {})[system.name] = part
+  return groups
+
+
+def _answers(system: System) -> metrics.Answers | None:
+  """What a system answered after its training, or without one."""
+  for kind in ('aligned', 'base'):
+    paths = sorted((system.folder / 'evaluate' / kind).glob('*.jsonl'))
+    rows = (r for p in paths for r in records.read_jsonl(p, records.Prediction))
+    if paths:
+      return metrics.collect(rows, system.languages)
+  return None
+
+
+def _same_questions(
+    groups: Mapping[str, Mapping[str, metrics.Answers]],
+    setting: str,
+    answers: metrics.Answers,
+) -> str:
+  """The setting's name, numbered where its questions are not those before."""
+  name, number = setting, 1
+  while name in groups:
+    first, *_ = groups[name].values()
+    if first.question_ids == answers.question_ids:
+      return name
+    number += 1
+    name = f'{setting} ({number})'
+  return name
+
+
+def _datasets(folder: pathlib.Path, ids: Sequence[str]) -> list[str]:
+  """The data set of every question."""
+  path = folder / 'translate' / 'test.jsonl'
+  if not path.exists():
+    return [''] * len(ids)
+  rows = records.read_jsonl(path, records.Question)
+  found = {question.id: question.dataset for question in rows}
+  return [found.get(question_id, '') for question_id in ids]
+
+
+def _tables(
+    groups: Mapping[str, Mapping[str, metrics.Answers]],
+    scores: Sequence[records.Score],
+    known: papers.Table | None,
+) -> list[comparison.Table]:
+  """One table a setting; the paper's rows stand beside the systems they name.
+
+  Where a setting has parts (of several data sets), the paper is of the whole.
+  """
+  tables = []
+  for setting, answers in groups.items():
+    langs = {la for a in answers.values() for la in a.languages}
+    ordered = [lang for lang in languages.LANGUAGES if lang in langs]
+    part = any(setting.startswith(f'{whole}: ') for whole in groups)
+    beside = None if part or known is None else _beside(known, answers, groups)
+    tables.append(
+        comparison.table(setting, scores, langs=ordered, known=beside)
+    )
+  return tables
+
+
+def _beside(
+    known: papers.Table,
+    answers: Mapping[str, metrics.Answers],
+    groups: Mapping[str, Mapping[str, metrics.Answers]],
+) -> papers.Table:
+  """The paper's rows but for those that another setting of the run shows."""
+  elsewhere = {name for group in groups.values() for name in group}
+  reported = tuple(
+      name
+      for name in known.reported
+      if name in answers or name not in elsewhere
+  )
+  return dataclasses.replace(known, reported=reported)
+
+
+def _text(tables: Iterable[comparison.Table]) -> str:
+  parts = [comparison.markdown(table) for table in tables]
+  if not parts:
+    return 'No system is evaluated yet.\n'
+  return '\n'.join([*parts, *(f'{note}\n' for note in comparison.NOTES)])
+
+
+def _csv(tables: Iterable[comparison.Table]) -> str:
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  writer.writerow(_CSV_HEAD)
+  for table in tables:
+    writer.writerows(comparison.csv_rows(table))
+  return out.getvalue()
+
+
+def _by_pair(
+    contrasts: Iterable[records.Contrast], setting: str
+) -> dict[tuple[str, str], dict[str, records.Contrast]]:
+  pairs: dict[tuple[str, str], dict[str, records.Contrast]] = {}
+  for c in contrasts:
+    if c.setting == setting:
+      pairs.setdefault((c.first, c.second), {})[c.lang] = c
+  return pairs
+
+
+def _growth(
+    systems: Iterable[System],
+    scores: Sequence[records.Score],
+    settings: Iterable[str],
+) -> Iterator[tuple[str, object]]:
+  """A figure a setting, where systems were trained on more and more languages.
+
+  Only systems that start anew: the others have seen what came before, too.
+  """
+  sizes = {s.name: len(s.trained_on) for s in systems if not s.start}
+  for setting in settings:
+    points: dict[int, dict[str, float]] = {}
+    for score in scores:
+      wanted = score.metric in _GROWTH and score.lang == 'all'
+      if score.setting == setting and wanted and score.system in sizes:
+        points.setdefault(sizes[score.system], {})[score.metric] = score.value
+    if len(points.keys() - {0}) > 1:
+      yield setting, comparison.growth(points, _GROWTH)
+
+
+def _ballots(systems: Iterable[System]) -> list[Ballot]:
+  """Each vote once, with the names of all systems that share it."""
+  shared: dict[pathlib.Path, list[System]] = {}
+  for system in systems:
+    path = system.folder / 'vote' / 'votes.jsonl'
+    if path.exists():
+      shared.setdefault(path.resolve(), []).append(system)
+  return [_ballot(path, sharing) for path, sharing in shared.items()]
+
+
+def _ballot(path: pathlib.Path, sharing: Sequence[System]) -> Ballot:
+  first = sharing[0]
+  questions = first.folder / 'translate' / 'train.jsonl'
+  gold = {q.id: q.gold for q in records.read_jsonl(questions, records.Question)}
+  tally = votes.tally(
+      records.read_jsonl(path, records.Vote), gold, _langs(sharing)
+  )
+  names = ', '.join(system.name for system in sharing)
+  return Ballot(names, tally, _chosen(sharing))
+
+
+def _chosen(sharing: Iterable[System]) -> collections.Counter[str]:
+  """How often each language's answer is the chosen one, in the first pairs."""
+  for system in sharing:
+    for path in (system.folder / 'pair').glob('train.jsonl'):
+      if '"chosen_lang"' in path.open(encoding='utf-8').readline():
+        pairs = records.read_jsonl(path, records.Pair)
+        return collections.Counter(pair.chosen_lang for pair in pairs)
+  return collections.Counter()
+
+
+def _langs(systems: Iterable[System]) -> list[str]:
+  found = {lang for system in systems for lang in system.languages}
+  return [lang for lang in languages.LANGUAGES if lang in found]
