@@ -259,9 +259,10 @@ def draw(
 ) -> list[list[sampler.Completion]]:
   """Every sample of every request."""
   parts = sharding.rows(policy.mesh)
+  samples = max((len(r.digests) for r in requests), default=1)
   settings = slots.Settings(
       # Each part of the devices has slots for all samples of a prompt.
-      slots=parts * max(-(-decoding.slots // parts), decoding.samples),
+      slots=parts * max(-(-decoding.slots // parts), samples),
       max_new_tokens=decoding.max_new_tokens,
       stop_ids=tuple(policy.base.tokenizer.eos_ids),
       temperature=decoding.temperature,

@@ -34,6 +34,9 @@ SHAPES = {
     'llama3-8b': _shape(
         128256, 32, 4096, 14336, 32, 8, rope_theta=5e5, max_positions=8192
     ),
+    'llama3-70b': _shape(
+        128256, 80, 8192, 28672, 64, 8, rope_theta=5e5, max_positions=8192
+    ),
     'mistral-7b': _shape(
         32000, 32, 4096, 14336, 32, 8, rope_theta=1e6, max_positions=32768
     ),

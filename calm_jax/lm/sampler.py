@@ -17,12 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from calm_jax.lm import shapes as shapes_lib
 from calm_jax.lm import slots as slots_lib
-
-# Prompts are padded to one of these lengths, beyond them to multiples of 512:
-# each length is one compilation.
-_BUCKETS = (32, 64, 96, 128, 192, 256, 320, 384, 512, 768, 1024)
-
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
@@ -85,26 +81,28 @@ def run(
     *,
     seed: int,
     on_done: Callable[[int, int], None] = lambda requests, tokens: None,
+    shapes: shapes_lib.Shapes | None = None,
 ) -> tuple[list[list[Completion]], Stats]:
   """Draws every sample of every request, in their order.
 
   `on_done` hears, chunk by chunk, how many answers ended and how many tokens
-  were drawn.
+  were drawn. `shapes` are those of all the runs of which this is one (`plan`).
 
   Raises:
     ValueError: a request wants more samples than there are slots.
   """
   if not requests:
     return [], Stats()
-  samples = max(len(r.digests) for r in requests)
-  if samples > settings.slots:
+  shapes = shapes or plan([requests], settings.max_new_tokens)
+  samples = shapes.samples
+  if samples * steps.parts > settings.slots:
     raise ValueError(
-        f'{samples} samples of one prompt need at least as many slots, not '
-        f'{settings.slots}: raise sample.slots'
+        f'{samples} samples of one prompt need at least as many slots on each'
+        f' of {steps.parts} parts, not {settings.slots}: raise sample.slots'
     )
   start = time.monotonic()
   stats = Stats()
-  slots = _Slots(steps, weights, requests, settings, samples, seed)
+  slots = _Slots(steps, weights, requests, settings, shapes, seed)
   # Longest first: the answers that end the run are then the cheap ones.
   waiting = sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt))
   done: list[list[Any]] = [[None] * len(r.digests) for r in requests]
@@ -121,23 +119,49 @@ def run(
   return done, stats
 
 
+def plan(
+    parts: Sequence[Sequence[Request]], max_new_tokens: int
+) -> shapes_lib.Shapes:
+  """Shapes for several runs, so that they compile the same programs.
+
+  They do not depend on the runs' order, nor on which of them are left to do.
+  """
+  requests = [r for part in parts for r in part]
+  endings = [r.ending for r in requests if r.ending]
+  suffix = max([len(e.suffix) for e in endings], default=1)
+  room = max_new_tokens + suffix + 1
+  widths = shapes_lib.widths([len(r.prompt) for r in requests])
+  longest = [max(len(r.prompt) for r in part) for part in parts]
+  width = lambda length: next(w for w in widths if w >= length)
+  return shapes_lib.Shapes(
+      widths=widths,
+      lengths=shapes_lib.lengths([max(width(n), n + room) for n in longest]),
+      room=room,
+      samples=max(len(r.digests) for r in requests),
+      suffix=suffix,
+      choices=max([len(e.choices) for e in endings], default=1),
+  )
+
+
+def prompts_at_once(slots: int, samples: int, parts: int) -> int:
+  """How many prompts are prefilled together, with padding."""
+  prompts = max(1, slots // (4 * samples))
+  return prompts + -prompts % parts
+
+
 class _Slots:
   """The device's state, and which sample each of its rows works on."""
 
-  def __init__(self, steps, weights, requests, settings, samples, seed):
+  def __init__(self, steps, weights, requests, settings, shapes, seed):
     self._steps, self._weights, self._settings = steps, weights, settings
-    self._requests, self._samples, self._seed = requests, samples, seed
-    # Prompts that are prefilled together, and their number with padding.
-    self._prompts = max(1, settings.slots // (4 * samples))
-    self._prompts += -self._prompts % steps.parts
-    self._most = min(self._prompts, settings.slots // samples)
-    endings = [r.ending for r in requests if r.ending]
-    self._suffix = max([len(e.suffix) for e in endings], default=1)
-    self._choices = max([len(e.choices) for e in endings], default=1)
-    longest = max(len(r.prompt) for r in requests)
-    room = settings.max_new_tokens + self._suffix + 1
-    length = -(-max(bucket(longest), longest + room) // 64) * 64
-    shape = (steps, settings, length, self._suffix, self._choices)
+    self._requests, self._shapes, self._seed = requests, shapes, seed
+    self._samples = shapes.samples
+    self._prompts = prompts_at_once(
+        settings.slots, shapes.samples, steps.parts
+    )
+    self._most = min(self._prompts, settings.slots // shapes.samples)
+    length = shapes.length(max(len(r.prompt) for r in requests))
+    shape = (steps, settings, length, shapes.suffix, shapes.choices)
     # Under jit no device ever holds more than its own part.
     build = jax.jit(slots_lib.empty_state, static_argnums=range(len(shape)))
     self.state = build(*shape)
@@ -145,15 +169,41 @@ class _Slots:
     self.drawn = self._drawn_before = 0  # tokens, stop tokens included
 
   def admit(self, waiting: list[int], stats: Stats) -> None:
-    """Fills free slots, a few prompts at a time."""
+    """Fills free slots, a few prompts of one width at a time."""
     while waiting:
-      count = min(self._most, len(waiting))
-      free = [b for b in range(self._settings.slots) if b not in self.owners]
-      if len(free) < count * self._samples and self.owners:
+      alike = self._alike(waiting)
+      count = min(self._most, alike)
+      free = self._settings.slots - len(self.owners)
+      if free < count * self._samples and self.owners:
         return
-      count = min(count, len(free) // self._samples)
-      group = [waiting.pop(0) for _ in range(count)]
-      self._prefill(group, free, stats)
+      seats = self._seats()[:alike]
+      if not seats:
+        return
+      group = {seat: waiting.pop(0) for seat in seats}
+      self._prefill(group, stats)
+
+  def _alike(self, waiting: list[int]) -> int:
+    """How many of the first that wait are padded to the same width."""
+    widths = [
+        self._shapes.width(len(self._requests[i].prompt))
+        for i in waiting[: self._most]
+    ]
+    return widths.count(widths[0])
+
+  def _seats(self) -> list[tuple[int, tuple[int, ...]]]:
+    """Rows for prompts, each with free slots of the same part beside it."""
+    parts, samples = self._steps.parts, self._samples
+    size, rows = self._settings.slots // parts, self._prompts // parts
+    free = [
+        [b for b in range(q * size, (q + 1) * size) if b not in self.owners]
+        for q in range(parts)
+    ]
+    return [
+        (q * rows + k, tuple(free[q][k * samples : (k + 1) * samples]))
+        for k in range(rows)
+        for q in range(parts)
+        if len(free[q]) >= (k + 1) * samples
+    ]
 
   def decode(self) -> int:
     """Runs a chunk; returns how many steps it took."""
@@ -187,26 +237,29 @@ class _Slots:
       finished.append(((request, index), completion))
     return finished
 
-  def _prefill(self, group: list[int], free: list[int], stats: Stats) -> None:
-    requests = [self._requests[i] for i in group]
-    width = bucket(max(len(r.prompt) for r in requests))
+  def _prefill(
+      self, group: dict[tuple[int, tuple[int, ...]], int], stats: Stats
+  ) -> None:
+    """Reads prompts; `group` says at which row, and into which slots."""
+    requests = {i: self._requests[i] for i in group.values()}
+    width = self._shapes.width(max(len(r.prompt) for r in requests.values()))
     tokens_PT = np.zeros((self._prompts, width), np.int32)
     rows = self._prompts * self._samples
     # A row index past the last slot is dropped by the scatter: padding.
     row_R = np.full(rows, self._settings.slots, np.int32)
-    source_R = np.zeros(rows, np.int32)
+    source_R = np.arange(rows, dtype=np.int32) // self._samples
     token_R, position_R, length_R = (np.zeros(rows, np.int32) for _ in 'tpl')
     digest_R = np.zeros(rows, np.uint32)
     limit_R = np.full(rows, self._settings.max_new_tokens, np.int32)
-    suffix_RJ = np.zeros((rows, self._suffix), np.int32)
-    choice_RO = np.full((rows, self._choices), -1, np.int32)
-    used = 0
-    for p, (i, request) in enumerate(zip(group, requests, strict=True)):
-      length = len(request.prompt)
+    suffix_RJ = np.zeros((rows, self._shapes.suffix), np.int32)
+    choice_RO = np.full((rows, self._shapes.choices), -1, np.int32)
+    for (p, places), i in group.items():
+      request, length = requests[i], len(requests[i].prompt)
       tokens_PT[p, :length] = request.prompt
       stats.prompt_tokens += length
       for index, digest in enumerate(request.digests):
-        row_R[used], source_R[used] = free[used], p
+        used = p * self._samples + index
+        row_R[used] = places[index]
         token_R[used], position_R[used] = request.prompt[-1], length - 1
         digest_R[used] = digest
         if request.limits:
@@ -216,8 +269,7 @@ class _Slots:
           suffix_RJ[used, : len(suffix)] = suffix
           choice_RO[used, : len(choices)] = choices
           length_R[used] = len(suffix)
-        self.owners[free[used]] = (i, index)
-        used += 1
+        self.owners[places[index]] = (i, index)
     stats.padded_prompt_tokens += tokens_PT.size
     job = slots_lib.Job(digest_R, limit_R, suffix_RJ, length_R, choice_RO)
     self.state = slots_lib.admit(
@@ -228,11 +280,3 @@ class _Slots:
         (row_R, source_R, token_R, position_R),
         job,
     )
-
-
-def bucket(length: int) -> int:
-  """The padded length that a prompt is prefilled at."""
-  for size in _BUCKETS:
-    if length <= size:
-      return size
-  return -(-length // 512) * 512

@@ -195,8 +195,13 @@ def split(
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return x
-  axes = P(*(table.get(letter) for letter in dims))
-  return jax.lax.with_sharding_constraint(x, _fit(mesh, axes, x.shape))
+  return jax.lax.with_sharding_constraint(x, _letters(mesh, x, dims, table))
+
+
+def pin(mesh: Mesh, x: jax.Array, dims: str) -> jax.Array:
+  """`split` for what a program makes of nothing: names the devices too."""
+  axes = _letters(mesh, x, dims, TOKENS)
+  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, axes))
 
 
 def lay(tree: Any) -> Any:
@@ -215,6 +220,10 @@ def whole(tree: Any) -> Any:
   if jax.sharding.get_abstract_mesh().empty:
     return tree
   return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, P()), tree)
+
+
+def _letters(mesh: Any, x, dims: str, table: Mapping[str, Any]) -> P:
+  return _fit(mesh, P(*(table.get(letter) for letter in dims)), x.shape)
 
 
 def _axes(mesh: Any, path: Any, array: Any) -> P:

@@ -26,8 +26,38 @@ def decoder_steps(
 @functools.lru_cache(maxsize=8)
 def _spread(steps: slots.Steps, mesh: Mesh) -> slots.Steps:
   """The same functions, with slots and prompts over the rows of a mesh."""
-  functions = [sharding.on(mesh, f) for f in (*steps[:4], _lay)]
-  return slots.Steps(*functions, parts=sharding.rows(mesh))
+  parts = sharding.rows(mesh)
+
+  def empty(rows: int, length: int):
+    made = steps.empty(rows, length)
+    return jax.tree.map(lambda x: sharding.pin(mesh, x, 'BK..'), made)
+
+  def insert(cache, entries, row_R, source_R):
+    # The sampler puts a prompt's samples where the prompt is: no part of the
+    # rows has to know of another.
+    fold = lambda x, dims: sharding.split(
+        x.reshape(parts, -1, *x.shape[1:]), dims
+    )
+    first_P = jnp.arange(parts)[:, None]
+    filled = jax.vmap(steps.insert)(
+        jax.tree.map(lambda x: fold(x, 'B.K..'), cache),
+        jax.tree.map(lambda x: fold(x, 'B..K.'), entries),
+        fold(row_R, 'B.') - first_P * (cache.v_BKSH[0].shape[0] // parts),
+        fold(source_R, 'B.') - first_P * (entries.v_BTKH[0].shape[0] // parts),
+    )
+    return jax.tree.map(
+        lambda x: sharding.split(x.reshape(-1, *x.shape[2:]), 'BK..'), filled
+    )
+
+  on = lambda function: sharding.on(mesh, function)
+  return slots.Steps(
+      empty,
+      on(steps.prefill),
+      on(insert),
+      on(steps.decode),
+      on(_lay),
+      parts,
+  )
 
 
 def _lay(state: slots.State) -> slots.State:
