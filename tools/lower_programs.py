@@ -18,7 +18,7 @@ import optax
 from calm_jax.lm import (
     batches,
     decoder,
-    sampler,
+    shapes,
     sharding,
     slots,
     steps,

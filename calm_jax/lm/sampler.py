@@ -20,6 +20,7 @@ import numpy as np
 from calm_jax.lm import shapes as shapes_lib
 from calm_jax.lm import slots as slots_lib
 
+
 @dataclasses.dataclass(frozen=True)
 class Ending:
   """What follows an answer: `suffix` is appended, one of `choices` drawn.
@@ -156,9 +157,7 @@ class _Slots:
     self._steps, self._weights, self._settings = steps, weights, settings
     self._requests, self._shapes, self._seed = requests, shapes, seed
     self._samples = shapes.samples
-    self._prompts = prompts_at_once(
-        settings.slots, shapes.samples, steps.parts
-    )
+    self._prompts = prompts_at_once(settings.slots, shapes.samples, steps.parts)
     self._most = min(self._prompts, settings.slots // shapes.samples)
     length = shapes.length(max(len(r.prompt) for r in requests))
     shape = (steps, settings, length, shapes.suffix, shapes.choices)

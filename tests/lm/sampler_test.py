@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +51,7 @@ def params():
   return jax.tree.map(lambda w: 10 * w if w.ndim > 1 else w, random)
 
 
-def sample(params, requests, **changes):
+def sample(params, requests, shapes=None, **changes):
   settings = {
       'slots': 3,
       'max_new_tokens': 12,
@@ -63,7 +61,9 @@ def sample(params, requests, **changes):
   }
   settings = slots.Settings(**(settings | changes))
   model = steps.decoder_steps(CONFIG, jnp.float32)
-  return sampler.run(model, (params, None), requests, settings, seed=3)[0]
+  return sampler.run(
+      model, (params, None), requests, settings, seed=3, shapes=shapes
+  )[0]
 
 
 def random_requests(number, samples, seed=0):
@@ -173,41 +173,24 @@ def test_logprob_is_what_a_full_forward_pass_says(params):
   assert completion.logprob == pytest.approx(float(want), abs=1e-4)
 
 
-def test_bucket_covers_every_length():
-  assert [sampler.bucket(n) for n in (1, 32, 33, 1024, 1025)] == [
-      32,
-      32,
-      64,
-      1024,
-      1536,
-  ]
+def test_runs_of_one_plan_compile_what_it_says(params):
+  """Three runs, the last with prompts of a length of their own."""
+  requests = sorted(random_requests(20, 2), key=lambda r: len(r.prompt))
+  long = sampler.Request(tuple(range(3, 63)) * 4, (7, 8))
+  parts = [requests[:9], requests[9:], [long]]
+  shapes = sampler.plan(parts, 12)
+  said = shapes.programs([[len(r.prompt) for r in part] for part in parts])
+  before = compiled()
+  together = [sample(params, part, slots=5, shapes=shapes) for part in parts]
+  assert compiled() - before == said == 5
+  alone = [sample(params, part, slots=5) for part in parts]
+  assert together == alone
 
 
-def test_watched_tokens_have_their_probability_at_every_step(params):
-  """At temperature 2 and top_p 0.5 it is still the model's own."""
-  watch = (1, 40, 7)
-  ending = sampler.Ending(suffix=(10, 12), choices=(5, 13))
-  requests = [
-      dataclasses.replace(request, ending=ending if i % 2 else None)
-      for i, request in enumerate(random_requests(5, 2))
-  ]
-  changes = {'temperature': 2.0, 'top_p': 0.5}
-  done = sample(params, requests, watch_ids=watch, **changes)
-  assert done == sample(params, requests, **changes)
-  for request, group in zip(requests, done, strict=True):
-    for completion in group:
-      drawn = len(completion.tokens) + (completion.stop_reason == 'stop')
-      text = jnp.array([request.prompt + completion.tokens])
-      positions = jnp.arange(text.shape[1])[None]
-      mask = decoder.causal_mask(CONFIG, positions, positions)
-      hidden, _ = decoder.forward(CONFIG, params, text, positions, mask)
-      logits = decoder.unembed(CONFIG, params, hidden)[0]
-      logprobs = jax.nn.log_softmax(logits)[len(request.prompt) - 1 :]
-      np.testing.assert_allclose(
-          completion.watched_TW, logprobs[:drawn, list(watch)], atol=1e-4
-      )
+def test_a_plan_does_not_depend_on_what_is_left_to_do():
+  parts = [random_requests(5, 2), random_requests(3, 1, seed=1)]
+  assert sampler.plan(parts, 12) == sampler.plan(parts[::-1], 12)
 
 
-def test_what_is_not_watched_is_not_kept(params):
-  ((completion,),) = sample(params, random_requests(1, 1))
-  assert completion.watched_TW is None
+def compiled() -> int:
+  return slots.admit._cache_size() + slots.decode_chunk._cache_size()

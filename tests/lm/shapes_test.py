@@ -1,0 +1,72 @@
+"""Few shapes, each big enough, and their number known beforehand."""
+
+from __future__ import annotations
+
+import pytest
+
+from calm_jax.lm import shapes
+
+
+def made(widths, lengths, room=10):
+  return shapes.Shapes(widths, lengths, room, samples=3, suffix=1, choices=1)
+
+
+def test_bucket_covers_every_length():
+  assert [shapes.bucket(n) for n in (1, 32, 33, 1024, 1025)] == [
+      32,
+      32,
+      64,
+      1024,
+      1536,
+  ]
+
+
+def test_widths_are_the_buckets_in_use():
+  assert shapes.widths([3, 30, 100, 101]) == (32, 128)
+
+
+def test_a_width_that_saves_little_padding_is_dropped():
+  """Of 32, 64, 96, 128, 192, 256, 320: one prompt of 96 can be padded."""
+  prompts = [32, 64, 128, 192, 256, 320] * 2 + [96]
+  assert shapes.widths(prompts) == (32, 64, 128, 192, 256, 320)
+
+
+def test_a_dropped_width_counts_with_the_next_one():
+  """Dropping 32 makes 64 dear to drop, so that 96 goes next."""
+  prompts = [32] + [64] * 2 + [96] * 2 + [128, 192, 256, 320, 384] * 9
+  assert shapes.widths(prompts) == (64, 128, 192, 256, 320, 384)
+
+
+@pytest.mark.parametrize(
+    ('needs', 'expected'),
+    [
+        ([300], (320,)),
+        ([300, 310, 200], (320,)),
+        ([300, 160, 161], (192, 320)),
+        ([1000, 250, 20], (256, 1024)),
+        ([1000, 600], (1024,)),
+    ],
+)
+def test_caches_are_halvings_of_the_longest(needs, expected):
+  assert shapes.lengths(needs) == expected
+  for need in needs:
+    length = next(n for n in expected if n >= need)
+    assert length < 2 * need + 64 or length == expected[0]
+
+
+def test_a_cache_holds_a_prompt_and_its_answer():
+  s = made((32, 64), (64, 128))
+  assert [s.width(n) for n in (1, 32, 33)] == [32, 32, 64]
+  assert [s.length(n) for n in (32, 54, 55)] == [64, 64, 128]
+
+
+def test_programs_are_counted_once_for_all_parts():
+  s = made((32, 64), (64, 128))
+  assert s.programs([[5, 40], [8, 50]]) == 3  # two widths, one cache
+  assert s.programs([[5, 40], [8, 60]]) == 6  # the same in a longer cache
+  assert s.describe([[5, 40], [8, 50]]) == (
+      'prefill widths 32 64, cache of 64 positions: 3 programs'
+  )
+  assert s.describe([[5], [60]]) == (
+      'prefill widths 32 64, caches of 64 128 positions: 4 programs'
+  )
