@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -171,6 +173,36 @@ def test_logprob_is_what_a_full_forward_pass_says(params):
       logps[start + i - 1, token] for i, token in enumerate(completion.tokens)
   )
   assert completion.logprob == pytest.approx(float(want), abs=1e-4)
+
+
+def test_watched_tokens_have_their_probability_at_every_step(params):
+  """At temperature 2 and top_p 0.5 it is still the model's own."""
+  watch = (1, 40, 7)
+  ending = sampler.Ending(suffix=(10, 12), choices=(5, 13))
+  requests = [
+      dataclasses.replace(request, ending=ending if i % 2 else None)
+      for i, request in enumerate(random_requests(5, 2))
+  ]
+  changes = {'temperature': 2.0, 'top_p': 0.5}
+  done = sample(params, requests, watch_ids=watch, **changes)
+  assert done == sample(params, requests, **changes)
+  for request, group in zip(requests, done, strict=True):
+    for completion in group:
+      drawn = len(completion.tokens) + (completion.stop_reason == 'stop')
+      text = jnp.array([request.prompt + completion.tokens])
+      positions = jnp.arange(text.shape[1])[None]
+      mask = decoder.causal_mask(CONFIG, positions, positions)
+      hidden, _ = decoder.forward(CONFIG, params, text, positions, mask)
+      logits = decoder.unembed(CONFIG, params, hidden)[0]
+      logprobs = jax.nn.log_softmax(logits)[len(request.prompt) - 1 :]
+      np.testing.assert_allclose(
+          completion.watched_TW, logprobs[:drawn, list(watch)], atol=1e-4
+      )
+
+
+def test_what_is_not_watched_is_not_kept(params):
+  ((completion,),) = sample(params, random_requests(1, 1))
+  assert completion.watched_TW is None
 
 
 def test_runs_of_one_plan_compile_what_it_says(params):
