@@ -5,7 +5,7 @@ framework that the paper's run inherits. A published experiment is a short edit
 of this file; any field can be set with --config.NAME=VALUE.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config():
@@ -52,7 +52,9 @@ def get_config():
   c.sample.top_k = 0  # 0: off (framework: 50)
   c.sample.max_new_tokens = 512  # tokens of an answer (paper)
   c.sample.answer = 'free'  # or two_stage: reason, then draw the letter
-  c.sample.slots = 64  # sequences decoded at once, all devices together
+  # Sequences decoded at once, all devices together; auto: what fits, at most
+  # 256 a device (48 on CPU), beyond which nothing is gained.
+  c.sample.slots = FieldReference('auto', field_type=object)
   c.sample.shard = 512  # questions x languages per file; the unit of restart
 
   c.vote = ConfigDict()
@@ -136,7 +138,8 @@ def get_config():
   c.train.batch_size = 1  # rows per device and micro-batch (paper)
   c.train.accumulation = 8  # micro-batches per step (framework)
   c.train.eval_batch_size = 2  # paper
-  c.train.remat = 'none'  # or full: compute layers twice to save memory
+  # Compute layers twice to save memory: none, full, or auto, where it must be.
+  c.train.remat = 'auto'
   c.train.max_length = 1024  # tokens of prompt + answer (framework)
   c.train.adam_b1 = 0.9  # framework
   c.train.adam_b2 = 0.999  # framework

@@ -6,13 +6,19 @@ import ast
 import importlib
 import pathlib
 
+from ml_collections import ConfigDict
 import pytest
 
-from calm_jax import settings
+from calm_jax import paper, settings, systems
 from configs import base
 
 FOLDER = pathlib.Path(base.__file__).parent
-NAMES = sorted(p.stem for p in FOLDER.glob('*.py') if p.stem != '__init__')
+# With dots for folders; systems.py is no config, but what some of them share.
+NAMES = sorted(
+    '.'.join(path.relative_to(FOLDER).with_suffix('').parts)
+    for path in FOLDER.rglob('*.py')
+    if path.stem != 'systems'
+)
 VARIANTS = [name for name in NAMES if name != 'base']
 
 # What only the user has: the weights and the data.
@@ -26,25 +32,39 @@ def load(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_it_is_right_but_for_what_only_the_user_has(name):
   cfg = load(name).get_config()
-  found = settings.problems(cfg)
+  members = systems.expand(cfg) or {'': cfg}
+  found = [line for c in members.values() for line in settings.problems(c)]
   fields = {line.removeprefix('config.').split(' ')[0] for line in found}
   assert fields <= THEIRS, found
 
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_a_variant_edits_the_base_and_adds_no_field(name):
-  edited = settings.flatten(load(name).get_config())
+  cfg = load(name).get_config()
+  cfg.systems = ConfigDict()  # their fields are checked above
+  edited = settings.flatten(cfg)
   assert edited.keys() == settings.flatten(base.get_config()).keys()
 
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_a_variant_is_short_and_says_how_to_run_it(name):
-  text = (FOLDER / f'{name}.py').read_text('utf-8')
+  path = name.replace('.', '/')
+  text = (FOLDER / f'{path}.py').read_text('utf-8')
   assert len(text.splitlines()) <= 60
   said = ast.get_docstring(ast.parse(text)) or ''
   assert 'python -m calm_jax.main' in said
-  assert f'--config=configs/{name}.py' in said
-  assert f'--workdir=runs/{name}' in said
+  assert f'--config=configs/{path}.py' in said
+  assert f'--workdir=runs/{name.rpartition(".")[2]}' in said
+
+
+def test_a_papers_table_names_the_systems_of_its_config():
+  shown = set()
+  for name in VARIANTS:
+    cfg = load(name).get_config()
+    if cfg.paper:
+      shown.add(cfg.paper)
+      assert set(paper.TABLES[cfg.paper].reported) <= systems.expand(cfg).keys()
+  assert shown == paper.TABLES.keys()
 
 
 def test_every_call_makes_a_new_config():

@@ -14,6 +14,7 @@ from calm_jax import records
 # the functions `read` and `find`, or, with X after a colon, `read_X`, `find_X`.
 READERS = {
     'demo': 'calm_jax.datasets.demo',
+    'medqa': 'calm_jax.datasets.medqa:both',
     'medqa_authors_mainland': 'calm_jax.datasets.authors:mainland',
     'medqa_authors_us': 'calm_jax.datasets.authors:us',
     'medqa_mainland': 'calm_jax.datasets.medqa:mainland',

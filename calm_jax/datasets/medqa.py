@@ -11,9 +11,11 @@ and counted as gold_conflict, beside the reasons of alignment.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 import dataclasses
 import functools
+import itertools
 import pathlib
 from typing import Any
 
@@ -22,6 +24,7 @@ from calm_jax.datasets import alignment, rows
 
 # Where the editions' folders may be below the folder that one downloads.
 _ROOTS = ('data_clean/questions', 'questions', '.')
+_NO_DROPS: collections.Counter[str] = collections.Counter()
 _HUB_SPLITS = {'dev': 'validation'}
 
 
@@ -51,6 +54,27 @@ def _read(
     with rows.at(where):
       versions[question_id] = _question(row, edition, question_id, split)
   return alignment.align({edition.lang: versions})
+
+
+def read_both(
+    path: pathlib.Path, split: str, languages: Sequence[str], /
+) -> tuple[list[records.Question], dict[str, int]]:
+  """The 4-option questions of both countries, in turns, and the drops.
+
+  In turns, so that the first few are of both.
+  """
+  sides = [_read(e, path, split, languages) for e in (_US_4, _MAINLAND_4)]
+  turns = itertools.zip_longest(*(questions for questions, _ in sides))
+  dropped = sum((collections.Counter(d) for _, d in sides), start=_NO_DROPS)
+  return [q for turn in turns for q in turn if q is not None], dict(dropped)
+
+
+def find_both(
+    path: pathlib.Path, split: str, languages: Sequence[str], /
+) -> dict[str, list[pathlib.Path]]:
+  """The files of both countries' split, by language."""
+  found = [_find(e, path, split, languages) for e in (_US_4, _MAINLAND_4)]
+  return {lang: files for side in found for lang, files in side.items()}
 
 
 def _find(

@@ -273,12 +273,35 @@ def test_the_real_rows_without_answer_texts(
   assert {q.gold for q in questions} == set('ABCD')
 
 
+def test_both_countries_are_read_in_turns(tmp_path):
+  us, mainland = tmp_path / 'US/4_options', tmp_path / 'Mainland/4_options'
+  sound = [row(question=f'{n}?') for n in range(3)]
+  write(us / 'test.jsonl', *sound, row(answer='neither'))
+  write(mainland / 'test.jsonl', row(question='一?'), row(answer='neither'))
+  questions, dropped = read(tmp_path, 'medqa')
+  assert [(q.lang, q.stem) for q in questions] == [
+      ('en', '0?'),
+      ('zh', '一?'),
+      ('en', '1?'),
+      ('en', '2?'),
+  ]
+  assert {q.dataset for q in questions} == {'medqa_us_4', 'medqa_mainland_4'}
+  assert dropped == {'gold_conflict': 2}
+  found = datasets.finder('medqa')(tmp_path, 'test', ('zh', 'en', 'fr'))
+  assert found == {
+      'en': [us / 'test.jsonl'],
+      'zh': [mainland / 'test.jsonl'],
+  }
+  with pytest.raises(ValueError, match='add zh'):
+    datasets.finder('medqa')(tmp_path, 'test', ('en', 'fr'))
+
+
 def test_the_readers_are_those_of_the_module():
   assert datasets.reader('medqa_taiwan') is medqa.read_taiwan
   assert datasets.finder('medqa_taiwan') is medqa.find_taiwan
 
 
-@pytest.mark.parametrize('name', [n for n in datasets.READERS if 'medqa' in n])
+@pytest.mark.parametrize('name', [n for n in datasets.READERS if 'medqa_' in n])
 def test_what_is_found_is_what_is_read(name):
   reader, finder = datasets.reader(name), datasets.finder(name)
   assert isinstance(reader, functools.partial)

@@ -1,0 +1,27 @@
+"""Gold labels by the paper's rule and by its released code's.
+
+python -m calm_jax.main --config=configs/ablations/gold.py \
+    --workdir=runs/gold --config.data.path=data/xcsqa
+
+It trains on a labelled split, {lang}/train.jsonl, which the release lacks.
+paper: pairs whose winner is gold; released: the first right English answer
+before all that are wrong. About 1.5 hours on one A100 at the floor.
+"""
+
+from configs import systems, xcsqa
+
+
+def get_config():
+  c = xcsqa.get_config()
+  c.data.train_split = 'train'
+  c.systems.update(
+      {
+          'base': systems.BASE,
+          'paper': {'pair': {'gold': 'paper'}},
+          'released': {'pair': {'gold': 'released'}},
+          'sft_released': {**systems.SFT, 'pair': {'gold': 'released'}},
+          'calm': systems.CALM,
+      }
+  )
+  c.order = ('base', 'paper', 'released', 'sft_released', 'calm')
+  return c

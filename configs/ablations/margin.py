@@ -1,0 +1,24 @@
+"""How sure a vote must be to be learnt from: the least share of a winner.
+
+python -m calm_jax.main --config=configs/ablations/margin.py \
+    --workdir=runs/margin --config.data.path=data/xcsqa
+
+The samples and votes are shared. About 1 hour on one A100 at the floor.
+"""
+
+from configs import systems, xcsqa
+
+
+def get_config():
+  c = xcsqa.get_config()
+  c.systems.update(
+      {
+          'base': systems.BASE,
+          'any': systems.CALM,
+          'share40': {'pair': {'min_share': 0.4}},
+          'share60': {'pair': {'min_share': 0.6}},
+          'share80': {'pair': {'min_share': 0.8}},
+      }
+  )
+  c.order = ('base', 'any', 'share40', 'share60', 'share80')
+  return c

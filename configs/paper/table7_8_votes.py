@@ -1,0 +1,33 @@
+"""Tables 7 and 8: which languages win the vote, on X-CSQA and on MEDQA.
+
+python -m calm_jax.main --config=configs/paper/table7_8_votes.py \
+    --workdir=runs/table7_8_votes --config.data.path=data/xcsqa \
+    --config.systems.medqa.data.path=data/medqa \
+    --stages=read,translate,retrieve,sample,vote,pair,compare
+
+Nothing is trained or tested. The page has, for each language, its part of the
+winning votes and how often its own majority is the winner. About 2 hours on one
+A100 at the floor. No number of this table is known to this project yet: its
+cells stay blank.
+"""
+
+from configs import xcsqa
+
+
+def get_config():
+  c = xcsqa.get_config()
+  c.systems.update(
+      {
+          'xcsqa': {},
+          'medqa': {
+              'data': {
+                  'name': 'medqa',
+                  'path': 'data/medqa',
+                  'train_split': 'train',
+                  'test_split': 'test',
+              },
+              'languages': ('fr', 'zh', 'en'),
+          },
+      }
+  )
+  return c

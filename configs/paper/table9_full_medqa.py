@@ -1,0 +1,19 @@
+"""Table 9, all of MEDQA: each country's test alone, in all languages.
+
+python -m calm_jax.main --config=configs/paper/table9_full_medqa.py \
+    --workdir=runs/table9_full_medqa --config.data.path=data/medqa
+
+Its systems are those of table1_llama_medqa.py: in the same --workdir only the
+comparison is made anew. About 10 hours on one A100 at the floor. No number of
+this table is known to this project yet: its cells stay blank.
+"""
+
+from configs import medqa, systems
+
+
+def get_config():
+  c = medqa.get_config()
+  c.systems.update(systems.TABLE1)
+  c.order = ('base', 'sft', 'calm')
+  c.paper = 'table9_full_medqa'
+  return c
