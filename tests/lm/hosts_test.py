@@ -123,6 +123,32 @@ def test_who_waits_for_one_that_left_is_told(store):
   ]
 
 
+def test_who_has_stopped_is_told_without_waiting(store):
+  meetings = hosts.Meetings(store, index=0, count=2)
+  meetings.check()
+  hosts.Meetings(store, index=1, count=2).leave()
+  with pytest.raises(hosts.HostsError, match='process 1 has stopped'):
+    meetings.check()
+
+
+def test_what_differs_is_told(store, monkeypatch):
+  def agree(meetings, text):
+    own.meetings = meetings
+    hosts.agree('the rows', text)
+    return True
+
+  own = threading.local()
+  monkeypatch.setattr(hosts, 'gather', lambda *x: own.meetings.gather(*x))
+  agreed = in_threads(store, *[lambda m: agree(m, 'a')] * 2)
+  assert agreed == [True, True]
+  store.clear()
+  first, second = in_threads(
+      store, lambda m: agree(m, 'a'), lambda m: agree(m, 'b')
+  )
+  assert 'process 1 differ in the rows' in str(first)
+  assert 'process 0 differ in the rows' in str(second)
+
+
 def test_to_leave_without_a_coordinator_is_no_error():
   class Gone(Store):
 
@@ -153,6 +179,8 @@ def test_a_process_alone_leads_and_never_waits():
   assert hosts.from_leader('x', 'text') == 'text'
   assert hosts.anywhere('x', True)
   assert not hosts.anywhere('x', False)
+  hosts.agree('x', 'text')
+  hosts.check()
   with pytest.raises(KeyError), hosts.together():
     raise KeyError
 

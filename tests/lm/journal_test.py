@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from calm_jax.lm import hosts
 from calm_jax.lm import journal as journal_lib
 
 
@@ -35,6 +36,14 @@ def test_lines_and_last(tmp_path):
   }
   (events,) = (tmp_path / 'tensorboard').iterdir()
   assert b'val/loss' in events.read_bytes()
+
+
+def test_of_several_processes_only_the_leader_writes(tmp_path, monkeypatch):
+  meetings = hosts.Meetings(None, index=1, count=2)
+  monkeypatch.setattr(hosts, '_meetings', meetings)
+  journal = _write(tmp_path, step=0, steps=[1])
+  assert journal.last == {'train': {'loss': 0.1, 'lr': 1.0}}
+  assert not list(tmp_path.iterdir())
 
 
 def test_later_steps_are_forgotten(tmp_path):

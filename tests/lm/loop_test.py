@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from calm_jax.lm import batches, loop, sharding, training
+from calm_jax.lm import batches, hosts, loop, sharding, training
 
 ROWS = [batches.Row((1,) * (1 + 9 * i), ((2, 3), (4,))) for i in range(10)]
 
@@ -166,6 +166,59 @@ def test_a_signal_ends_the_run_after_its_step():
   assert e.value.code == 128 + signal.SIGTERM
   # Its handler ran after the checkpoint was there.
   assert raised == [{1: None}]
+
+
+class Meetings:
+  """Two processes: the other one has caught a signal when it is step 3."""
+
+  index, count, asked = 0, 2, 0
+
+  def __init__(self, other):
+    self._other = other
+
+  def gather(self, name, text):
+    assert name == 'stop'
+    self.asked += 1
+    return [text, self._other(self.asked)]
+
+
+def _stopped(job, monkeypatch, meetings):
+  """How a run of two processes ends that is told to stop; what it saved."""
+  monkeypatch.setattr(hosts, '_meetings', meetings)
+  notes = Recorder()
+  before = signal.signal(signal.SIGTERM, lambda *_: None)
+  try:
+    with pytest.raises(SystemExit) as e:
+      loop.run(
+          job,
+          training.TrainState(0, {}, ()),
+          journal=notes,
+          checkpoints=notes,
+          advance=notes.advance,
+      )
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  return e.value.code, notes.saved
+
+
+def test_a_signal_to_another_process_is_one_to_this(monkeypatch):
+  number = str(int(signal.SIGTERM))
+  meetings = Meetings(lambda asked: number if asked == 3 else '')
+  ended = _stopped(_job(eval_every=100)[1], monkeypatch, meetings)
+  assert ended == (128 + signal.SIGTERM, {3: None})
+
+
+def test_a_signal_that_the_others_did_not_hear_of_waits(monkeypatch):
+  """It comes during the meeting of step 2: none may stop before step 3."""
+
+  def other(asked):
+    if asked == 2:
+      signal.raise_signal(signal.SIGTERM)
+    return ''
+
+  job = _job(eval_every=100)[1]
+  ended = _stopped(job, monkeypatch, Meetings(other))
+  assert ended == (128 + signal.SIGTERM, {3: None})
 
 
 def test_an_ignored_signal_stays_ignored():

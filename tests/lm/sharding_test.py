@@ -54,6 +54,32 @@ def test_a_mesh_that_does_not_fit_says_so(sizes):
     sharding.make_mesh(*sizes)
 
 
+@pytest.mark.parametrize(
+    ('sizes', 'expected'),
+    [
+        ((-1, 1, 1), (2, 1, 1)),
+        ((4, 1, 1), (2, 1, 1)),
+        ((-1, 1, 2), (1, 1, 2)),
+        ((2, 2, 1), (1, 2, 1)),
+    ],
+)
+def test_the_part_of_a_process_has_whole_models(monkeypatch, sizes, expected):
+  own = jax.devices()[2:]
+  monkeypatch.setattr(jax, 'local_devices', lambda: own)
+  mesh = sharding.make_local_mesh(*sizes)
+  assert tuple(mesh.shape.values()) == expected
+  assert set(mesh.devices.flat) == set(own)
+
+
+def test_a_model_over_several_processes_cannot_sample(monkeypatch):
+  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:2])
+  for sizes in ((1, 2, 2), (1, -1, 1), (-1, 1, 4)):
+    with pytest.raises(ValueError, match=r'own 2: .* Lower mesh.fsdp'):
+      sharding.make_local_mesh(*sizes)
+  with pytest.raises(ValueError, match='does not fit the 4 devices'):
+    sharding.make_local_mesh(2, 1, 1)
+
+
 def _paths(tree):
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     yield jax.tree_util.keystr(path, simple=True, separator='/'), leaf
