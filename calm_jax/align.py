@@ -17,11 +17,14 @@ import numpy as np
 from calm_jax import console, ledger, records
 from calm_jax.lm import (
     batches,
+    capacity,
     checkpoint,
     decoder,
     hosts,
     loop,
+    memory,
     reference,
+    remat,
     sharding,
     training,
 )
@@ -55,20 +58,26 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
   hosts.agree('what to train on', fingerprint)
   lora, lora_cfg = _start(cfg, policy.cfg)
   start = sharding.place_tree(mesh, lora)
-  job, optimizer = _job(cfg, mesh, policy, start, rows, folder)
-  fresh = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
-  fresh = sharding.place_tree(mesh, fresh)
+  twice, need = _remat(cfg, mesh, policy, lora_cfg, rows)
+  counts['remat'] = int(twice)
   save = functools.partial(_save, lora_cfg=lora_cfg, base_model=cfg.model)
-  with checkpoint.Checkpoints(
-      folder / 'checkpoints',
-      keep=cfg.train.keep,
-      fingerprint=fingerprint,
-  ) as checkpoints:
-    state, last = _train(job, fresh, checkpoints, folder)
-    save(folder / 'adapter', state.lora)
-    if (best := checkpoints.restore_best(fresh)) is not None:
-      save(folder / 'adapter_best', best.lora)
-      counts['best_step'] = int(best.step)
+  with capacity.explained(
+      lambda: need,
+      'Lower train.batch_size or train.max_length, or set train.remat=full',
+  ):
+    job, optimizer = _job(cfg, mesh, policy, start, rows, twice, folder)
+    fresh = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
+    fresh = sharding.place_tree(mesh, fresh)
+    with checkpoint.Checkpoints(
+        folder / 'checkpoints',
+        keep=cfg.train.keep,
+        fingerprint=fingerprint,
+    ) as checkpoints:
+      state, last = _train(job, fresh, checkpoints, folder)
+      save(folder / 'adapter', state.lora)
+      if (best := checkpoints.restore_best(fresh)) is not None:
+        save(folder / 'adapter_best', best.lora)
+        counts['best_step'] = int(best.step)
   counts['steps'] = job.plan.steps
   return counts | {
       f'{split}_{name}': metrics[name]
@@ -162,12 +171,32 @@ def _read_rows(cfg: ConfigDict, folder: pathlib.Path, tokenizer):
   return rows, counts
 
 
+def _remat(
+    cfg: ConfigDict,
+    mesh: Mesh,
+    policy: policy_lib.Policy,
+    lora_cfg: lora_lib.LoraConfig,
+    rows: dict[str, list[batches.Row]],
+) -> tuple[bool, memory.Need]:
+  """Whether layers are computed twice, and what a step then takes."""
+  return remat.settle(
+      memory.Model(policy.cfg, cfg.dtype, mesh),
+      rows,
+      asked=cfg.train.remat,
+      lora=lora_cfg,
+      batch=cfg.train.batch_size,
+      eval_batch=cfg.train.eval_batch_size,
+      chunk=training.Objective.chunk,
+  )
+
+
 def _job(
     cfg: ConfigDict,
     mesh: Mesh,
     policy: policy_lib.Policy,
     start: decoder.Params,
     rows: dict[str, list[batches.Row]],
+    twice: bool,
     folder: pathlib.Path,
 ):
   """The programs and the data of the run, and its optimiser."""
@@ -180,7 +209,7 @@ def _job(
       loss=train.loss,
       sft_weight=train.sft_weight,
       simpo_gamma=train.simpo_gamma,
-      remat=train.remat == 'full',
+      remat=twice,
   )
   plan = batches.Plan(
       num_rows=len(rows['train']),

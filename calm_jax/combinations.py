@@ -24,8 +24,8 @@ def _copies(m: int, temperature: float) -> str | None:
   return None
 
 
-def _slots(m: int, slots: int) -> str | None:
-  if m > slots:
+def _slots(m: int, slots: int | str) -> str | None:
+  if isinstance(slots, int) and m > slots:
     return (
         f'config.sample.slots = {slots} does not hold all config.sample.m ='
         f' {m} answers to a question, which are drawn together: raise slots'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 
@@ -64,6 +65,10 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         shown=shown,
     )
     counts |= {f'{system}_{name}': value for name, value in made.items()}
+    # In bfloat16 an answer depends on the batch around it: compare like with
+    # like.
+    slots = int(made.get('slots', 0)) or decoding.slots
+    decoding = dataclasses.replace(decoding, slots=slots)
   if not hosts.is_leader():
     return {}  # process 0 scores what all have written
   answers = {

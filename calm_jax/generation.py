@@ -13,10 +13,13 @@ import numpy as np
 
 from calm_jax import records
 from calm_jax.lm import (
+    batching,
     decoder,
     hosts,
+    memory,
     sampler,
     sampling,
+    shapes,
     sharding,
     shares,
     slots,
@@ -37,7 +40,10 @@ Draw = Callable[[Sequence[Any], shares.OnDone, str], Iterable[Row]]
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """How answers are asked for and drawn (fields as in configs/base.py)."""
+  """How answers are asked for and drawn (fields as in configs/base.py).
+
+  `settle` makes a number of 'auto' slots, and shapes for all of the work.
+  """
 
   style: str
   shots: int
@@ -47,8 +53,9 @@ class Decoding:
   top_p: float
   top_k: int
   max_new_tokens: int
-  slots: int
+  slots: int | str
   seed: int
+  shapes: shapes.Shapes | None = None
 
 
 class Work(NamedTuple):
@@ -119,16 +126,50 @@ def answer_all(
   `shown` are the passages beside each question.
   """
   work = work_list(policy.base, questions, decoding, shown or {})
-  return in_shards(
+  requests = [[w.request for w in part] for part in cut(work, shard)]
+  settled, chosen = settle(folder, policy, decoding, requests)
+  return chosen | in_shards(
       folder,
       work,
-      lambda part, on_done, name: _answer(policy, part, decoding, on_done),
-      about=f'{policy.base.identity}|{decoding}',
+      lambda part, on_done, name: _answer(policy, part, settled, on_done),
+      about=f'{policy.base.identity}|{settled}',
       size=lambda w: len(w.request.digests),
       shard=shard,
       title=title,
       to_record=to_record,
   )
+
+
+def cut(work: Sequence[Any], shard: int) -> list[Sequence[Any]]:
+  """The work of each file."""
+  return [work[i : i + shard] for i in range(0, len(work), shard)]
+
+
+def settle(
+    folder: pathlib.Path,
+    policy: Policy,
+    decoding: Decoding,
+    parts: Sequence[Sequence[sampler.Request]],
+) -> tuple[Decoding, dict[str, float]]:
+  """Decoding with slots and shapes for all parts, and what to count of it.
+
+  Raises:
+    ValueError: the slots that are asked for do not fit on a device.
+  """
+  if not parts:
+    return decoding, {}
+  found = batching.settle(
+      folder,
+      _model(policy),
+      parts,
+      slots=decoding.slots,
+      max_new_tokens=decoding.max_new_tokens,
+      lora=policy.lora,
+  )
+  settled = dataclasses.replace(
+      decoding, slots=found.slots, shapes=found.shapes
+  )
+  return settled, {'slots': found.slots, 'programs': found.programs}
 
 
 def in_shards(
@@ -147,7 +188,7 @@ def in_shards(
   `about` says what else the answers depend on, `size` how many there are.
   """
   hosts.agree(f'the work of {title}', _digest(about, work))
-  shards = [work[i : i + shard] for i in range(0, len(work), shard)]
+  shards = cut(work, shard)
   paths = [folder / f'{number:05d}.jsonl' for number in range(len(shards))]
 
   def make(number: int, on_done: shares.OnDone) -> None:
@@ -257,12 +298,14 @@ def draw(
     on_done: shares.OnDone = lambda answered, drawn: None,
     watch_ids: tuple[int, ...] = (),
 ) -> list[list[sampler.Completion]]:
-  """Every sample of every request."""
+  """Every sample of every request; `decoding` is settled."""
+  if not requests:
+    return []
+  plan = decoding.shapes or sampler.plan([requests], decoding.max_new_tokens)
   parts = sharding.rows(policy.mesh)
-  samples = max((len(r.digests) for r in requests), default=1)
   settings = slots.Settings(
       # Each part of the devices has slots for all samples of a prompt.
-      slots=parts * max(-(-decoding.slots // parts), samples),
+      slots=parts * max(-(-int(decoding.slots) // parts), plan.samples),
       max_new_tokens=decoding.max_new_tokens,
       stop_ids=tuple(policy.base.tokenizer.eos_ids),
       temperature=decoding.temperature,
@@ -270,15 +313,27 @@ def draw(
       top_p=decoding.top_p,
       watch_ids=watch_ids,
   )
-  completions, _ = sampler.run(
-      steps.decoder_steps(policy.base.cfg, policy.dtype, policy.mesh),
-      (policy.base.params, policy.lora),
-      requests,
-      settings,
-      seed=decoding.seed,
-      on_done=on_done,
-  )
+  with batching.explained(
+      _model(policy),
+      plan,
+      settings.slots,
+      settings.max_new_tokens,
+      lora=policy.lora,
+  ):
+    completions, _ = sampler.run(
+        steps.decoder_steps(policy.base.cfg, policy.dtype, policy.mesh),
+        (policy.base.params, policy.lora),
+        requests,
+        settings,
+        seed=decoding.seed,
+        on_done=on_done,
+        shapes=plan,
+    )
   return completions
+
+
+def _model(policy: Policy) -> memory.Model:
+  return memory.Model(policy.base.cfg, policy.dtype, policy.mesh)
 
 
 def sample(

@@ -19,6 +19,7 @@ from calm_jax import guard, records, settings
 
 DONE = 'DONE.json'  # written last: the folder is complete
 PENDING = 'PENDING.json'  # written first: what a killed stage was doing
+_NO_RESULT = (PENDING, 'slots.json')
 
 Inputs = Callable[[ConfigDict], dict[str, str]]  # name -> identity of files
 
@@ -157,9 +158,12 @@ def end(
 
 
 def forget(item: Plan) -> None:
-  """Takes back that a stage began, where it failed before making anything."""
+  """Takes back that a stage began, where it failed before making anything.
+
+  What it chose before that (`lm.batching`) is not a result.
+  """
   made = (p for p in item.folder.rglob('*') if p.is_file())
-  if all(p.name == PENDING or p.suffix == '.tmp' for p in made):
+  if all(p.name in _NO_RESULT or p.suffix == '.tmp' for p in made):
     shutil.rmtree(item.folder, ignore_errors=True)
 
 

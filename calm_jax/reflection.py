@@ -66,19 +66,25 @@ def answer_all(
           policy.base.cfg, asked.question, request, decoding
       )
 
+  requests = [
+      [r for asked in part for r in (asked.alone, *asked.beside)]
+      for part in generation.cut(work, shard)
+  ]
+  settled, chosen = generation.settle(folder, policy, decoding, requests)
+
   def draw(part, on_done, name) -> Sequence[generation.Row]:
-    rows, reflections = _draw(policy, part, decoding, reader, on_done)
+    rows, reflections = _draw(policy, part, settled, reader, on_done)
     records.write_jsonl(
         folder / evidence.REFLECTIONS / name,
         (dataclasses.replace(r, system=system) for r in reflections),
     )
     return rows
 
-  counts = generation.in_shards(
+  counts = chosen | generation.in_shards(
       folder,
       work,
       draw,
-      about=f'{policy.base.identity}|{decoding}|{settings}',
+      about=f'{policy.base.identity}|{settled}|{settings}',
       size=_size,
       shard=shard,
       title=title,

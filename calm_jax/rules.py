@@ -99,6 +99,12 @@ def _axis(value: Any) -> str | None:
   return 'must be a number of devices, or -1 for all that are left'
 
 
+def _slots(value: Any) -> str | None:
+  if value == 'auto' or (type(value) is int and value >= 1):
+    return None
+  return 'must be auto, or a whole number of at least 1'
+
+
 def _flag(value: Any) -> str | None:
   return None if isinstance(value, bool) else 'must be True or False'
 
@@ -208,7 +214,7 @@ RULES: dict[str, Check] = {
     'sample.top_k': _whole(0),
     'sample.max_new_tokens': _whole(1),
     'sample.answer': _one_of('free', 'two_stage'),
-    'sample.slots': _whole(1),
+    'sample.slots': _slots,
     'sample.shard': _whole(1),
     'vote.ties': _one_of('abstain', 'first_seen', 'seeded'),
     'vote.parser': _one_of('default', 'authors'),
@@ -276,7 +282,7 @@ RULES: dict[str, Check] = {
     'train.batch_size': _whole(1),
     'train.accumulation': _whole(1),
     'train.eval_batch_size': _whole(1),
-    'train.remat': _one_of('none', 'full'),
+    'train.remat': _one_of('auto', 'none', 'full'),
     'train.max_length': _whole(2),
     'train.adam_b1': _number('[0, 1)'),
     'train.adam_b2': _number('[0, 1)'),

@@ -5,7 +5,8 @@ framework that the paper's run inherits. A published experiment is a short edit
 of this file; any field can be set with --config.NAME=VALUE.
 """
 
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
 
 
 def get_config():

@@ -46,7 +46,7 @@ def over_tokens(q_BTNH, k_BTKH, v_BTKH, mask_BTS) -> jax.Array:
   k_BKHS = jnp.transpose(k_BTKH, (0, 2, 3, 1))
   v_BKSH = jnp.transpose(v_BTKH, (0, 2, 1, 3))
   steps = q_BTNH.shape[1]
-  size = _BLOCK * math.ceil(steps / _BLOCK / _MOST_BLOCKS)
+  size = block(steps)
   # The scores of a block are cheaper to compute again than to keep.
   attend = jax.checkpoint(_attend)
   blocks = []
@@ -61,6 +61,11 @@ def over_tokens(q_BTNH, k_BTKH, v_BTKH, mask_BTS) -> jax.Array:
         )
     )
   return _join_heads(jnp.concatenate(blocks, 3)).astype(q_BTNH.dtype)
+
+
+def block(steps: int) -> int:
+  """Queries of a block, on CPU."""
+  return _BLOCK * math.ceil(steps / _BLOCK / _MOST_BLOCKS)
 
 
 def _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS) -> jax.Array:

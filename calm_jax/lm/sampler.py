@@ -121,11 +121,15 @@ def run(
 
 
 def plan(
-    parts: Sequence[Sequence[Request]], max_new_tokens: int
+    parts: Sequence[Sequence[Request]],
+    max_new_tokens: int,
+    *,
+    multiple: int = 64,
 ) -> shapes_lib.Shapes:
   """Shapes for several runs, so that they compile the same programs.
 
   They do not depend on the runs' order, nor on which of them are left to do.
+  Caches have a `multiple` of positions.
   """
   requests = [r for part in parts for r in part]
   endings = [r.ending for r in requests if r.ending]
@@ -134,9 +138,10 @@ def plan(
   widths = shapes_lib.widths([len(r.prompt) for r in requests])
   longest = [max(len(r.prompt) for r in part) for part in parts]
   width = lambda length: next(w for w in widths if w >= length)
+  needs = [max(width(n), n + room) for n in longest]
   return shapes_lib.Shapes(
       widths=widths,
-      lengths=shapes_lib.lengths([max(width(n), n + room) for n in longest]),
+      lengths=shapes_lib.lengths(needs, multiple=multiple),
       room=room,
       samples=max(len(r.digests) for r in requests),
       suffix=suffix,

@@ -1,0 +1,299 @@
+"""How much memory of a device a job takes, known before anything is compiled.
+
+What programs are given is counted array by array, under the sharding table.
+What they keep beside it is counted as their formulas say (C is a chunk of
+completion positions, letters as in `decoder`); the constants were read off
+programs that XLA compiled (docs/benchmarks/memory.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from calm_jax.lm import attention, decoder, sharding
+from calm_jax.lm import lora as lora_lib
+
+_FLOAT = 4  # bytes of a float32, in which logits, scores and sums are
+_GIB = 2**30
+
+# Whole [B, V] arrays that drawing a token needs at once, and [B, C, V] arrays
+# that a chunk's scores and their gradient need.
+_LOGITS = 3
+# Copies of a block's scores [B, N, T, S] that exist at once in a forward pass.
+_SCORES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+  """Bytes of one device, part by part."""
+
+  parts: tuple[tuple[str, int], ...]
+
+  @property
+  def total(self) -> int:
+    return sum(size for _, size in self.parts)
+
+  @property
+  def weights(self) -> int:
+    """What is there before the first program runs."""
+    return dict(self.parts)['weights']
+
+  def __str__(self) -> str:
+    parts = ', '.join(f'{name} {gib(size)}' for name, size in self.parts)
+    return f'{gib(self.total)} GiB ({parts})'
+
+
+class Model(NamedTuple):
+  """A decoder as it lies on a mesh."""
+
+  cfg: decoder.DecoderConfig
+  dtype: Any
+  mesh: Mesh
+
+  @property
+  def on_cpu(self) -> bool:
+    # As the programs themselves ask.
+    return jax.default_backend() == 'cpu'
+
+  @property
+  def itemsize(self) -> int:
+    return jnp.dtype(self.dtype).itemsize
+
+  @property
+  def tensor(self) -> int:
+    return self.mesh.shape['tensor']
+
+  @property
+  def widens(self) -> bool:
+    """Whether XLA computes in float32 what is in bfloat16."""
+    return self.on_cpu and self.itemsize < _FLOAT
+
+
+class Sampling(NamedTuple):
+  """What `sampler.run` holds at once, over all devices."""
+
+  slots: int
+  length: int  # positions of the cache
+  max_new_tokens: int
+  prompts: int  # that are prefilled together
+  width: int  # of the longest of them, with padding
+
+
+class Training(NamedTuple):
+  """A step over micro-batches of `rows` rows, over all devices."""
+
+  rows: int
+  eval_rows: int
+  length: int  # tokens of a row
+  completion: int  # tokens of it whose logits count
+  chunk: int
+  remat: bool
+
+
+def gib(size: float) -> str:
+  return f'{size / _GIB:.2f}'
+
+
+def tree_bytes(mesh: Mesh, tree: Any) -> int:
+  """Bytes of a device for parameters, factors or a training state."""
+  sizes = jax.tree.map(
+      lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize,
+      tree,
+      sharding.of(mesh, tree),
+  )
+  return sum(jax.tree.leaves(sizes))
+
+
+def sampling(model: Model, job: Sampling, *, lora: Any = None) -> Need:
+  """What drawing answers takes; `lora` are the adapter's factors, if any."""
+  cfg, mesh = model.cfg, model.mesh
+  rows = math.ceil(job.slots / sharding.rows(mesh))
+  kv_heads = _part(cfg.num_kv_heads, model.tensor)
+  entry = 2 * kv_heads * cfg.head_dim * cfg.num_layers
+  # The float32 cache of CPUs: see `steps`.
+  itemsize = _FLOAT if model.on_cpu else model.itemsize
+  parts = {
+      'weights': _weights(model, lora),
+      'KV cache': rows * job.length * entry * itemsize,
+      'answers': rows * (job.max_new_tokens + 32) * _FLOAT,
+  }
+  work = {
+      'decoding': _decoding(model, job),
+      'prefill': _prefill(model, job),
+  }
+  # One program runs at a time.
+  name = max(work, key=lambda name: work[name])
+  return Need((*parts.items(), (name, work[name])))
+
+
+def training(model: Model, job: Training, *, lora: lora_lib.LoraConfig) -> Need:
+  """What a training step, validation and the reference pass take."""
+  factors = jax.eval_shape(
+      lambda: lora_lib.init(model.cfg, lora, jax.random.key(0))
+  )
+  adapter = tree_bytes(model.mesh, factors)
+  parts = {
+      'weights': _weights(model, None),
+      'adapter and Adam': 3 * adapter,
+  }
+  step = {
+      'gradients': 3 * adapter,
+      **_step(model, job),
+  }
+  forward = {'forward pass': _forward(model, job)}
+  work = max(step, forward, key=lambda work: sum(work.values()))
+  return Need((*parts.items(), *work.items()))
+
+
+def largest(fits: Callable[[int], bool], *, most: int) -> int:
+  """The largest number up to `most` that fits; 0 where 1 does not."""
+  low, high = 0, most
+  while low < high:
+    middle = (low + high + 1) // 2
+    if fits(middle):
+      low = middle
+    else:
+      high = middle - 1
+  return low
+
+
+def _weights(model: Model, lora: Any) -> int:
+  params = decoder.abstract(model.cfg, model.dtype)
+  size = tree_bytes(model.mesh, params)
+  return size + (tree_bytes(model.mesh, lora) if lora else 0)
+
+
+def _decoding(model: Model, job: Sampling) -> int:
+  """A step for every slot, beside the cache: logits, or a layer's scores."""
+  cfg, mesh = model.cfg, model.mesh
+  rows = math.ceil(job.slots / sharding.rows(mesh))
+  heads = _part(cfg.num_heads, model.tensor)
+  logits = _LOGITS * math.ceil(job.slots / mesh.size) * cfg.vocab_size * _FLOAT
+  if mesh.size > 1:  # as they come from the projection
+    vocab = _part(cfg.vocab_size, model.tensor)
+    logits += math.ceil(job.slots / mesh.shape['data']) * vocab * _FLOAT
+  scores = _SCORES * rows * heads * job.length * _FLOAT
+  scores += _copies(model)
+  return max(logits, scores) + _widened_head(model)
+
+
+def _prefill(model: Model, job: Sampling) -> int:
+  """The widest layer of all prompts at once, or its scores."""
+  prompts = math.ceil(job.prompts / sharding.rows(model.mesh))
+  work = max(
+      3 * prompts * job.width * _part(model.cfg.ffn_dim, model.tensor) * _FLOAT,
+      _SCORES * prompts * _scores(model, job.width),
+  )
+  return work + _copies(model) + _gathered(model)
+
+
+def _step(model: Model, job: Training) -> dict[str, int]:
+  rows = math.ceil(job.rows / sharding.rows(model.mesh))
+  layers = model.cfg.num_layers
+  layer = rows * _kept(model, job.length)
+  extra = _copies(model) + _widened_layers(model)
+  extra += _widened_head(model) + _gathered(model)
+  logits = rows * _chunk_logits(model, job)
+  if not job.remat:
+    return {
+        'activations': layers * layer,
+        'logits': logits,
+        'copies': extra,
+    }
+  boundary = rows * job.length * model.cfg.model_dim
+  return {
+      'activations': 2 * layers * boundary * model.itemsize,
+      'a layer or logits': max(logits, 5 * layer // 4),
+      'copies': extra,
+  }
+
+
+def _forward(model: Model, job: Training) -> int:
+  """Nothing is kept: logits, or the widest layer."""
+  rows = math.ceil(job.eval_rows / sharding.rows(model.mesh))
+  ffn_dim = _part(model.cfg.ffn_dim, model.tensor)
+  work = max(
+      rows * _chunk_logits(model, job),
+      3 * rows * job.length * ffn_dim * _FLOAT,
+      _SCORES * rows * _scores(model, job.length),
+  )
+  return work + _copies(model) + _widened_head(model) + _gathered(model)
+
+
+def _chunk_logits(model: Model, job: Training) -> int:
+  chunks = math.ceil(job.completion / job.chunk)
+  width = math.ceil(job.completion / chunks)
+  vocab = _part(model.cfg.vocab_size, model.tensor)
+  return _LOGITS * width * vocab * _FLOAT
+
+
+def _kept(model: Model, length: int) -> int:
+  """Bytes that the backward pass finds of a layer and a row.
+
+  Of the feed-forward net gate and up, and silu and its slope; the inputs of
+  both halves, as they are and normed; queries, keys and values; and scores.
+  """
+  cfg = model.cfg
+  heads = _part(cfg.num_heads, model.tensor) * cfg.head_dim
+  kv_heads = _part(cfg.num_kv_heads, model.tensor) * cfg.head_dim
+  ffn_dim = _part(cfg.ffn_dim, model.tensor)
+  elements = 4 * ffn_dim + 5 * cfg.model_dim + heads + 4 * kv_heads
+  return length * elements * model.itemsize + _scores(model, length)
+
+
+def _scores(model: Model, length: int) -> int:
+  """Bytes of a layer's attention scores, of one row."""
+  heads = _part(model.cfg.num_heads, model.tensor)
+  if not model.on_cpu:
+    return heads * length * length * _FLOAT
+  # In causal blocks, all of which XLA may compute at once.
+  return heads * _block_scores(length) * _FLOAT
+
+
+def _block_scores(length: int) -> int:
+  """Pairs of a query and a key in all causal blocks of a row."""
+  size = attention.block(length)
+  blocks = ((i, min(i + size, length)) for i in range(0, length, size))
+  return sum((end - start) * end for start, end in blocks)
+
+
+def _copies(model: Model) -> int:
+  """On CPU a map of each layer is kept a second time, transposed."""
+  if not model.on_cpu:
+    return 0
+  cfg = model.cfg
+  heads = _part(cfg.num_heads, model.tensor) * cfg.head_dim
+  return cfg.num_layers * cfg.model_dim * heads * model.itemsize
+
+
+def _widened_head(model: Model) -> int:
+  if not model.widens:
+    return 0
+  vocab = _part(model.cfg.vocab_size, model.tensor)
+  return vocab * model.cfg.model_dim * _FLOAT
+
+
+def _widened_layers(model: Model) -> int:
+  return 0
+
+
+def _gathered(model: Model) -> int:
+  """Layers whose parts are brought together: one in use, one on its way."""
+  if model.mesh.shape['fsdp'] == 1:
+    return 0
+  one = dataclasses.replace(model.cfg, num_layers=1)
+  layer = decoder.abstract(one, model.dtype)['layers'][0]
+  whole = sum(math.prod(x.shape) for x in jax.tree.leaves(layer))
+  return 2 * whole // model.tensor * model.itemsize
+
+
+def _part(size: int, parts: int) -> int:
+  """Of a dimension over devices; whole where they do not divide it."""
+  return size if size % parts else size // parts
