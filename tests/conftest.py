@@ -73,6 +73,16 @@ def tiny_model(tmp_path_factory) -> pathlib.Path:
   return folder
 
 
+@pytest.fixture(scope='session')
+def selfrag_model(tiny_model, tmp_path_factory) -> pathlib.Path:
+  """The tiny model with Self-RAG's reflection tokens: read only."""
+  from tools import add_reflection_tokens
+
+  folder = tmp_path_factory.mktemp('models') / 'selfrag'
+  add_reflection_tokens.add(tiny_model, folder, seed=0)
+  return folder
+
+
 def _byte_tokenizer():
   """One id per byte, so that every text and every option letter has ids."""
   import tokenizers
