@@ -8,7 +8,7 @@ of preferences or targets may take the votes' place.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import hashlib
 import pathlib
 
@@ -38,12 +38,14 @@ def worded(
     *,
     rebuild: bool,
     render: Callable[[records.Question], str],
+    openings: evidence.Openings | None = None,
 ) -> tuple[Rows, preferences.Counts]:
   """The rows of all drafts, and what was dropped.
 
   rebuild words both sides alike, so that style tells nothing; otherwise both
   stay as sampled, and a translation must still name the same option
-  (answer_changed counts those that do not).
+  (answer_changed counts those that do not). Both go on from what the chosen
+  sample went on from.
   """
   counts: preferences.Counts = collections.Counter()
   rows: dict[records.Pair | records.Target, None] = {}
@@ -64,10 +66,13 @@ def worded(
     if problem := next((drop for _, drop in sides if drop), ''):
       counts[problem] += 1
       continue
-    row = _row(draft, asked[where], [text for text, _ in sides])
-    if row in rows:
+    chosen = draft.chosen
+    opening = (openings or {}).get((where[0], chosen.lang, chosen.index), ())
+    row = _row(draft, asked[where], [text for text, _ in sides], opening)
+    known = len(rows)
+    rows.setdefault(row)
+    if len(rows) == known:
       counts['duplicate'] += 1
-    rows[row] = None
   return list(rows), counts
 
 
@@ -141,16 +146,16 @@ def _from_votes(
   questions = {
       (q.id, q.lang): q for q in records.read_jsonl(path, records.Question)
   }
-  samples = ballots.read(workdir, order=cfg.languages, parser=cfg.vote.parser)
   translator = translators.build(cfg, workdir)
-  drafts, counts = _drafts(cfg, workdir, samples, questions, translator)
-  drafts, limited = preferences.limit(drafts, cap=cfg.pair.cap)
+  drafts, counts = _drafts(cfg, workdir, questions, translator.supports)
   texts = wanted(drafts, rebuild=cfg.pair.rebuild)
   with console.progress('translate', len(texts)) as bar:
     translated = translators.translate_all(
         translator, texts, advance=bar.advance
     )
-  shown = evidence.read(workdir, 'train')
+  openings = evidence.openings(workdir)
+  # In Self-RAG a passage stands in the opening, one at a time.
+  shown = {} if openings else evidence.read(workdir, 'train')
   rows, dropped = worded(
       drafts,
       questions,
@@ -162,11 +167,12 @@ def _from_votes(
           shots=cfg.prompt.shots,
           passages=shown.get((question.id, question.lang), ()),
       ),
+      openings=openings,
   )
   _write_untranslated(workdir / 'pair' / 'untranslated.jsonl', translated)
   changed = guards.write(workdir / 'pair', translated, texts)
-  totals: dict[str, float] = {'samples': len(samples)}
-  totals |= _sorted(counts + limited + dropped) | changed | translator.end()
+  totals: dict[str, float] = {'samples': counts.pop('samples')}
+  totals |= _sorted(counts + dropped) | changed | translator.end()
   if not rows:
     raise ValueError(remedies.nothing_left(totals))
   return rows, totals
@@ -175,39 +181,52 @@ def _from_votes(
 def _drafts(
     cfg: ConfigDict,
     workdir: pathlib.Path,
-    samples: list[records.Sample],
     questions: Questions,
-    translator: translators.Translator,
+    supports: preferences.Supports,
 ) -> tuple[list[preferences.Draft], preferences.Counts]:
-  path = workdir / 'vote' / 'votes.jsonl'
-  votes = list(records.read_jsonl(path, records.Vote))
-  positives, dropped = cfg.pair.positives, collections.Counter()
+  """The drafts of all questions in turn, and what was counted."""
+  langs = cfg.sample.languages or cfg.languages
+  gold = {}
   if cfg.pair.gold != 'none':
     gold = {q.id: q.gold for q in questions.values()}
-    samples, votes, dropped = preferences.label(
-        samples, votes, gold, rule=cfg.pair.gold
-    )
-  if cfg.pair.gold == 'released':
-    positives = 'english'  # part of their rule
-  if cfg.train.method == 'sft':
-    drafts, counts = preferences.imitate(
-        samples,
-        votes,
-        questions,
-        cfg.languages,
-        positives=positives,
-        min_share=cfg.pair.min_share,
-        supports=translator.supports,
-    )
-  else:
-    drafts, counts = preferences.prefer(
-        samples,
-        votes,
-        positives=positives,
-        min_share=cfg.pair.min_share,
-        supports=translator.supports,
-    )
-  return drafts, dropped + counts
+  options = {
+      # English is part of the rule of the released code.
+      'positives': 'english'
+      if cfg.pair.gold == 'released'
+      else cfg.pair.positives,
+      'min_share': cfg.pair.min_share,
+      'supports': supports,
+  }
+  counts: preferences.Counts = collections.Counter()
+  drafts = []
+  for samples, votes in _decisions(cfg, workdir, langs):
+    counts['samples'] += len(samples)
+    if cfg.pair.gold != 'none':
+      samples, votes, dropped = preferences.label(
+          samples, votes, gold, rule=cfg.pair.gold
+      )
+      counts.update(dropped)
+    if cfg.train.method == 'sft':
+      found = preferences.imitate(samples, votes, questions, langs, **options)
+    else:
+      found = preferences.prefer(samples, votes, **options)
+    kept, limited = preferences.limit(found[0], cap=cfg.pair.cap)
+    counts.update(found[1])
+    counts.update(limited)
+    drafts += kept
+  return drafts, counts
+
+
+def _decisions(
+    cfg: ConfigDict, workdir: pathlib.Path, langs: Sequence[str]
+) -> Iterator[tuple[list[records.Sample], list[records.Vote]]]:
+  """Each question's samples with its vote; both come in the order of ids."""
+  path = workdir / 'vote' / 'votes.jsonl'
+  votes = records.read_jsonl(path, records.Vote)
+  for samples in ballots.read(workdir, order=langs, parser=cfg.vote.parser):
+    name = samples[0].question_id
+    vote = next((v for v in votes if v.question_id >= name), None)
+    yield samples, [vote] if vote and vote.question_id == name else []
 
 
 def _body(sample: records.Sample, rebuild: bool) -> str:
@@ -241,12 +260,15 @@ def _completion(
 
 
 def _row(
-    draft: preferences.Draft, prompt: str, sides: list[str]
+    draft: preferences.Draft,
+    prompt: str,
+    sides: list[str],
+    opening: tuple[str, ...],
 ) -> records.Pair | records.Target:
   chosen = draft.chosen
   if draft.rejected is None:
     return records.Target(
-        chosen.question_id, draft.lang, prompt, sides[0], draft.share
+        chosen.question_id, draft.lang, prompt, sides[0], draft.share, opening
     )
   return records.Pair(
       question_id=chosen.question_id,
@@ -256,6 +278,7 @@ def _row(
       rejected=sides[1],
       chosen_lang=chosen.lang,
       vote_share=draft.share,
+      opening=opening,
   )
 
 

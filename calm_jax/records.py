@@ -259,13 +259,15 @@ def wrong_line(
 
 
 def decode_lines(text: str, cls: type[R]) -> list[R]:
-  """The records of some whole lines; raises as `read_jsonl` does, but no place."""
+  """The records of whole lines; its errors do not know where they stand."""
   decode = _decoder(cls)
   found, at = [], 0
   while at < len(text):
     row, end = _PARSER.raw_decode(text, at)
     if text[end : end + 1] not in ('\n', ''):
-      raise ValueError(f'something follows the object: {text[end : end + 80]!r}')
+      raise ValueError(
+          f'something follows the object: {text[end : end + 80]!r}'
+      )
     found.append(decode(row))
     at = end + 1
   return found

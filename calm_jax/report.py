@@ -5,6 +5,7 @@ Reads whatever the stages before have left, so it can be made at any time.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import json
@@ -15,12 +16,11 @@ from typing import Any, TypeVar
 from ml_collections import ConfigDict
 import rich.table
 
-from calm_jax import console, records
+from calm_jax import console, lookup, records
 from calm_jax.html import (
     agreement,
     facts,
     items,
-    lookup,
     page,
     pairs,
     questions,
@@ -155,14 +155,22 @@ def _shelves(workdir: pathlib.Path) -> questions.Shelves:
       votes=_shelf(workdir / 'vote', 'votes.jsonl'),
       pairs=_shelf(workdir / 'pair', 'train.jsonl'),
       val_pairs=_shelf(workdir / 'pair', 'val.jsonl'),
-      predictions=lookup.Lookup(
-          [path for s in systems for path in sorted(s.glob('*.jsonl'))]
-      ),
+      predictions=_shelf_of(systems, '*.jsonl'),
+      evidence=_shelf(workdir / 'retrieve', 'train.jsonl'),
+      test_evidence=_shelf(workdir / 'retrieve', 'test.jsonl'),
+      reflections=_shelf(workdir / 'sample', 'reflections/*.jsonl'),
+      test_reflections=_shelf_of(systems, 'reflections/*.jsonl'),
   )
 
 
 def _shelf(folder: pathlib.Path, pattern: str) -> lookup.Lookup:
-  return lookup.Lookup(sorted(folder.glob(pattern)))
+  return _shelf_of([folder], pattern)
+
+
+def _shelf_of(folders: Iterable[pathlib.Path], pattern: str) -> lookup.Lookup:
+  return lookup.Lookup(
+      [path for folder in folders for path in sorted(folder.glob(pattern))]
+  )
 
 
 def _read(
@@ -196,6 +204,13 @@ def _read(
   answers = agreement.collect(
       shelves.predictions.scan(records.Prediction, _QUESTION)
   )
+  for kind_of, shelf in (
+      (records.Evidence, shelves.evidence),
+      (records.Evidence, shelves.test_evidence),
+      (records.Reflection, shelves.reflections),
+      (records.Reflection, shelves.test_reflections),
+  ):
+    collections.deque(shelf.scan(kind_of, _QUESTION), maxlen=0)
   questions.annotate(entries, gold, winners, list(answers.values()))
   return Findings(
       entries=entries,

@@ -6,7 +6,7 @@ No gold label is used: the most frequent answer becomes the pseudo-label.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 import dataclasses
 import hashlib
 import pathlib
@@ -17,6 +17,8 @@ from calm_jax import console, records
 from calm_jax.qa import ballots
 
 TIES = ('abstain', 'first_seen', 'seeded')
+
+_FACTS = ('samples', 'votes', 'no_winner', 'ties', 'no_answer', 'unparsed')
 
 
 @dataclasses.dataclass
@@ -68,10 +70,19 @@ def tied(vote: records.Vote) -> bool:
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
   """Writes vote/votes.jsonl, ordered by question id."""
-  samples = ballots.read(workdir, order=cfg.languages, parser=cfg.vote.parser)
-  votes = tally(samples, ties=cfg.vote.ties, seed=cfg.seed)
-  records.write_jsonl(workdir / 'vote' / 'votes.jsonl', votes)
-  counts = _summary(votes, len(samples))
+  langs = cfg.sample.languages or cfg.languages
+  groups = ballots.read(workdir, order=langs, parser=cfg.vote.parser)
+  found: collections.Counter[str] = collections.Counter()
+
+  def votes() -> Iterator[records.Vote]:
+    for samples in groups:
+      for vote in tally(samples, ties=cfg.vote.ties, seed=cfg.seed):
+        found.update(_facts(vote, len(samples)))
+        yield vote
+
+  records.write_jsonl(workdir / 'vote' / 'votes.jsonl', votes())
+  counts = {name: found[name] for name in _FACTS}
+  counts |= {name: found[name] for name in sorted(found.keys() - counts)}
   console.say(
       f'  {counts["votes"] - counts["no_winner"]} of {counts["votes"]}'
       f' questions have a winner ({counts["ties"]} ties,'
@@ -107,16 +118,15 @@ def _winner(
   return sorted(leaders)[int.from_bytes(digest[:8], 'big') % len(leaders)]
 
 
-def _summary(votes: list[records.Vote], samples: int) -> dict[str, int]:
-  unparsed = collections.Counter()
-  for vote in votes:
-    unparsed.update(vote.unparsed)
-  return {
-      'samples': samples,
-      'votes': len(votes),
-      'no_winner': sum(v.winner is None for v in votes),
-      'ties': sum(tied(v) for v in votes),
-      'no_answer': sum(not any(v.counts.values()) for v in votes),
-      'unparsed': unparsed.total(),
-      **{f'unparsed_{lang}': n for lang, n in sorted(unparsed.items())},
-  }
+def _facts(vote: records.Vote, samples: int) -> dict[str, int]:
+  """What one vote adds to the counts of the stage."""
+  unparsed = {f'unparsed_{lang}': n for lang, n in vote.unparsed.items()}
+  facts = (
+      samples,
+      1,
+      vote.winner is None,
+      tied(vote),
+      not any(vote.counts.values()),
+      sum(unparsed.values()),
+  )
+  return unparsed | dict(zip(_FACTS, map(int, facts), strict=True))

@@ -7,11 +7,22 @@ import dataclasses
 import math
 from typing import Any
 
-from calm_jax import records
-from calm_jax.html import agreement, items, lookup
+from calm_jax import lookup, records
+from calm_jax.html import agreement, items
 
 PAGE_SIZE = 200
 _STEM = 140  # characters of a question in the list
+
+_OF_TRAINING = (
+    'samples',
+    'votes',
+    'pairs',
+    'val_pairs',
+    'evidence',
+    'reflections',
+)
+_OF_TESTS = ('predictions', 'test_evidence', 'test_reflections')
+_BY_LANGUAGE = ('samples', 'pairs', 'val_pairs', 'evidence', 'reflections')
 
 
 @dataclasses.dataclass
@@ -41,6 +52,10 @@ class Shelves:
   pairs: lookup.Lookup
   val_pairs: lookup.Lookup
   predictions: lookup.Lookup
+  evidence: lookup.Lookup
+  test_evidence: lookup.Lookup
+  reflections: lookup.Lookup
+  test_reflections: lookup.Lookup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,17 +160,22 @@ def _items(
           ('val_pairs', shelves.val_pairs, trained),
           ('test', shelves.test, tested),
           ('predictions', shelves.predictions, tested),
+          ('evidence', shelves.evidence, trained),
+          ('test_evidence', shelves.test_evidence, tested),
+          ('reflections', shelves.reflections, trained),
+          ('test_reflections', shelves.test_reflections, tested),
       )
   }
   built = []
   for entry in entries:
     own = {name: rows.get(entry.id, []) for name, rows in found.items()}
     if not entry.trained:
-      own |= {name: [] for name in ('samples', 'votes', 'pairs', 'val_pairs')}
+      own |= {name: [] for name in _OF_TRAINING}
     if not entry.tested:
-      own['predictions'] = []
+      own |= {name: [] for name in _OF_TESTS}
     texts = own['train'] if entry.trained else own['test']
-    for rows in (texts, own['samples'], own['pairs'], own['val_pairs']):
+    own['evidence'] = own['evidence'] or own['test_evidence']
+    for rows in (texts, *(own[name] for name in _BY_LANGUAGE)):
       rows.sort(key=lambda r: (rank.get(r['lang'], len(rank)), r['lang']))
     heading = {
         'key': entry.key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 
 from calm_jax import records
@@ -30,6 +31,7 @@ _STATED = (_CHOSEN, _CALLED_RIGHT, _RIGHT_IS, _IS_RIGHT)
 _CLAUSE_ENDS = '.,。，、;!?\n'
 # Markup and space that a header leaves behind.
 _MARKS = ' \t\r\n*_#`'
+_QUOTES = _MARKS + '>'
 _FINAL_LETTER = re.compile(r'\W*[a-z](?![a-z])(?:[.):、].{0,80}|\W*)')
 _STATEMENT = 120  # characters after 'the answer is' in a last sentence
 # The authors' headers; the last one counts.
@@ -90,6 +92,8 @@ def parse_authors(text: str, lang: str) -> str | None:
   return None
 
 
+# One winning answer is put before many others, in several languages.
+@functools.lru_cache(maxsize=4096)
 def explanation(text: str, lang: str) -> str:
   """The reasoning of an answer, with no header and no final answer.
 
@@ -160,7 +164,7 @@ def _reasoning(text: str, low: str, begin: int, end: int) -> str:
   ends = [h.start for h in found if h.end > begin] + [end]
   begins = [begin] + [h.end for h in found if h.end > begin]
   pieces = [
-      text[a:b].lstrip(_MARKS + '>').rstrip(_MARKS)
+      text[a:b].lstrip(_QUOTES).rstrip(_MARKS)
       for a, b in zip(begins, ends, strict=True)
       if _WORD.search(low, a, b)
   ]

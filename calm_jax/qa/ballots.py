@@ -5,30 +5,48 @@ Vote and pair both come here, so that they can never read an answer differently.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import pathlib
 
-from calm_jax import records
+from calm_jax import lookup, records
 from calm_jax.qa import answers, languages
 
 PARSERS = ('default', 'authors')
 Key = tuple[str, str]  # question id, language
 
+_AT_ONCE = 1000  # questions whose samples are in memory together
+
 
 def read(
     workdir: pathlib.Path, *, order: Sequence[str], parser: str
-) -> list[records.Sample]:
-  """The samples of a run, ordered by id, language as given, index."""
-  samples = records.read_all(workdir / 'sample', '*.jsonl', records.Sample)
-  samples = ordered(samples, order)
-  if parser == 'default':
-    return samples
-  questions = records.read_jsonl(
-      workdir / 'translate' / 'train.jsonl', records.Question
-  )
-  return reread(samples, {(q.id, q.lang): q for q in questions})
+) -> Iterator[list[records.Sample]]:
+  """The samples of one question after the other, questions by id.
+
+  Those of a question are ordered by language as given, then index.
+
+  Raises:
+    ValueError: a sample is there twice, or in a language not asked for.
+  """
+  paths = sorted((workdir / 'sample').glob('*.jsonl'))
+  if not paths:
+    raise FileNotFoundError(f'{workdir / "sample"}: no file matches *.jsonl')
+  shelf = lookup.Lookup(paths)
+  shelf.index(records.Sample, 'question_id')
+  asked = lookup.Lookup([workdir / 'translate' / 'train.jsonl'])
+  if parser != 'default':
+    asked.index(records.Question, 'id')
+  ids = sorted(shelf.ids)
+  for start in range(0, len(ids), _AT_ONCE):
+    names = ids[start : start + _AT_ONCE]
+    found = shelf.records(records.Sample, names)
+    questions = asked.records(records.Question, names)
+    for name in names:
+      samples = ordered(found.pop(name), order)
+      if parser != 'default':
+        samples = reread(samples, {(name, q.lang): q for q in questions[name]})
+      yield samples
 
 
 def ordered(

@@ -50,9 +50,21 @@ def _longest_first(
 def _any(field: Callable[[languages.Vocabulary], tuple[str, ...]]) -> str:
   """A regex of one field of every language, as whole words."""
   found = _longest_first(field)
-  spaced = '|'.join(re.escape(w) for w in found if w[-1] < '\u2e80')
-  solid = [re.escape(w) for w in found if w[-1] >= '\u2e80']
-  return f'(?:{"|".join([rf"(?:{spaced})(?!{_MORE})", *solid])})'
+  spaced = _literals([w for w in found if w[-1] < '\u2e80'])
+  solid = _literals([w for w in found if w[-1] >= '\u2e80'])
+  return rf'(?:{spaced}(?!{_MORE}){"|" * bool(solid)}{solid})'
+
+
+def _literals(words: list[str]) -> str:
+  """A regex of the longest of some words, which shares their beginnings."""
+  endings: dict[str, list[str]] = {}
+  for word in words:
+    endings.setdefault(word[:1], []).append(word[1:])
+  ends = endings.pop('', None) is not None
+  if not endings:
+    return ''
+  branches = [re.escape(c) + _literals(rest) for c, rest in endings.items()]
+  return f'(?:{"|".join(branches)})' + '?' * ends
 
 
 COPULA = _any(lambda v: v.copula)
@@ -66,9 +78,7 @@ _QUESTION = _any(lambda v: v.question)
 
 _BOX = r'\boxed'
 # Literals only: the regex engine then skips to characters that can begin one.
-_ANSWER = re.compile(
-    '|'.join(map(re.escape, [_BOX, *_longest_first(lambda v: v.answer)]))
-)
+_ANSWER = re.compile(_literals([_BOX, *_longest_first(lambda v: v.answer)]))
 _JOINED = re.compile(
     rf'(?:(?<=[\u2e80-\uffff])|(?!{_MORE}))(?:[^\S\n]*(?:{RIGHT}|{LEAD}|finale?(?!{_MORE}))){{0,2}}'
     r'(?:[^\S\n]*\([^()\n]{2,30}\))?'
@@ -79,12 +89,11 @@ _JOINED = re.compile(
     r'[^\S\n]*(?P<colon>:?)'
 )
 _EXPLANATION = re.compile(rf'{_REASON}[^\S\n]*[:\n]')
-_NEW_LINE = re.compile(r'(?:\A|\n)[^\w\n]{0,12}(?=\w)')
+_OPENING = re.compile(r'[^\w\n]{0,12}(?=\w)')
 _NEW_QUESTION = re.compile(rf'\n[^\w\n]{{0,8}}{_QUESTION}[ \d]{{0,4}}:')
-_WRONG = re.compile(
-    r'(?:wrong|incorrect|false|mauvaises?|fausses?|falsche[rn]?'
-    r'|错误|錯誤|错|間違った|誤(?:った)?|不正) *\Z'
-)
+_WRONG = ('wrong', 'incorrect', 'false', 'mauvaise', 'mauvaises', 'fausse')
+_WRONG += ('fausses', 'falsche', 'falscher', 'falschen', '错误', '錯誤', '错')
+_WRONG += ('間違った', '誤', '誤った', '不正')
 _MAIN = {row.explanation.lower() for row in languages.LANGUAGES.values()}
 
 
@@ -110,14 +119,17 @@ def explanation_in(low: str, start: int, end: int) -> re.Match[str] | None:
 
 def explanations(low: str, start: int, end: int) -> list[Explanation]:
   """The explanation headers that open a line of a stretch, or follow one."""
-  found, at = [], start
-  for line in _NEW_LINE.finditer(low[start:end]):
-    if start + line.end() < at:
+  found, at, line = [], start, start
+  while 0 <= line < end:
+    opening = _OPENING.match(low, line, end)
+    begin = line - (line > start)  # the newline goes with its line
+    line = low.find('\n', line, end) + 1 or end
+    if opening is None or opening.end() < at:
       continue
-    at = start + line.end()
+    at = opening.end()
     while (match := _EXPLANATION.match(low, at, end)) is not None:
       main = match[0][:-1].strip() in _MAIN
-      found.append(Explanation(start + line.start(), match.end(), main))
+      found.append(Explanation(begin, match.end(), main))
       at = match.end()
       while at < end and not low[at].isalnum():
         at += 1
@@ -135,19 +147,20 @@ def _boxed(match: re.Match[str]) -> Header:
 
 
 def _header(low: str, word: re.Match[str]) -> Header | None:
-  joined = _JOINED.match(low, word.end())
-  start = word.start()
+  start, end = word.span()
+  joined = _JOINED.match(low, end)
   if joined is None or (start and _cut(low, start)):
     return None
   lead = low[max(0, start - _LEAD_CHARS) : start]
-  begin = _opening(lead)
-  if joined['alone'] and (begin is None or lead[:begin][-1:] not in '\n'):
+  if lead.rstrip(' ').endswith(_WRONG):
     return None
-  if _WRONG.search(lead):
+  begin = _opening(lead)
+  alone, copula, colon = joined.group('alone', 'copula', 'colon')
+  if alone and (begin is None or lead[:begin][-1:] not in '\n'):
     return None
   if begin is None:
     return Header(start, joined.end(), opens=False, marked=False)
-  marked = not joined['copula'] or bool(joined['colon'])
+  marked = not copula or bool(colon)
   return Header(start - len(lead) + begin, joined.end(), True, marked)
 
 
@@ -158,7 +171,7 @@ def _cut(low: str, start: int) -> bool:
 
 def _opening(lead: str) -> int | None:
   """Where the line or sentence begins that a header's word may open."""
-  begin = 1 + max(lead.rfind(end) for end in '\n.。!?')
+  begin = 1 + max(map(lead.rfind, '\n.。!?'))
   between = lead[begin:]
   if begin == 0 and len(lead) == _LEAD_CHARS:
     return None

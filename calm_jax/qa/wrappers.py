@@ -9,17 +9,18 @@ from calm_jax.qa import languages
 
 # One character for one, so that offsets in the view hold in the text.
 _NARROW = (
-    {0xFF01 + i: 0x21 + i for i in range(94)}
-    | {0x24B6 + i: 0x41 + i for i in range(26)}  # circled letters
-    | dict.fromkeys([0x3000, 0xA0, 0x2007, 0x202F, 0x200B, 0xFEFF], ' ')
-    | dict.fromkeys([0x2236, 0xFE55], ':')
-    | {0x2019: "'"}
+    {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}
+    | {chr(0x24B6 + i): chr(0x41 + i) for i in range(26)}  # circled letters
+    | dict.fromkeys('\u3000\xa0\u2007\u202f\u200b\ufeff', ' ')
+    | dict.fromkeys('\u2236\ufe55', ':')
+    | {'\u2019': "'"}
 )
-_WIDE = re.compile('[' + ''.join(map(chr, _NARROW)) + ']')
+_WIDE = re.compile('[' + ''.join(_NARROW) + ']')
+# One class comes first, and the engine skips to its characters.
 _MARKUP = re.compile(
-    r'\\(?:fbox|text[a-z]*|math[a-z]*|n(?![a-z]))'
-    r'|</?(?:b|strong|i|em|u|code|p|br)\s?/?>'
-    r'|[*`#$~{}_]|\\(?!boxed)'
+    r'[*`#$~{}_\\<](?:(?<![\\<])'
+    r'|(?<=\\)(?:(?:fbox|text[a-z]*|math[a-z]*|n(?![a-z]))|(?!boxed))'
+    r'|(?<=<)/?(?:b|strong|i|em|u|code|p|br)\s?/?>)'
 )
 # '<your explanation>' and '<letter>' are the prompt echoed; '<B>' is not.
 _ASKED_FOR = '|'.join(
@@ -42,8 +43,8 @@ def compose(text: str) -> str:
 
 def view(text: str) -> str:
   """The text, as long as before, with its wrappers made narrow or blank."""
-  if not text.isascii() and _WIDE.search(text):
-    text = text.translate(_NARROW)
+  if not text.isascii():
+    text = _WIDE.sub(_narrow, text)
   text = _MARKUP.sub(_blank, text)
   return _PLACEHOLDER.sub(_blank, text) if '<' in text else text
 
@@ -81,6 +82,10 @@ def _joined(line: str, index: int) -> bool:
   """Whether `index` cuts a word of a script with spaces in two."""
   around = line[max(index - 1, 0) : index + 1] if index else ''
   return len(around) == 2 and all(map(is_plain_letter, around))
+
+
+def _narrow(match: re.Match[str]) -> str:
+  return _NARROW[match[0]]
 
 
 def _blank(match: re.Match[str]) -> str:

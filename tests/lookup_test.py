@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import operator
 
 import pytest
 
-from calm_jax import records
-from calm_jax.html import lookup
+from calm_jax import lookup, records
 
 KEY = operator.attrgetter('question_id')
 
@@ -53,3 +53,35 @@ def test_a_bad_line_is_named(tmp_path):
   path.write_text('{"question_id": "a"}\n')
   with pytest.raises(ValueError, match=r'0\.jsonl:1: not a Target'):
     list(lookup.Lookup([path]).scan(records.Target, KEY))
+
+
+def test_lines_are_indexed_without_reading_them(tmp_path):
+  rows = [target('b', '1'), target('b', '2'), target('é', ''), target('b', '3')]
+  path = tmp_path / '0.jsonl'
+  records.write_jsonl(path, rows)
+  # Other programs escape letters and put fields in another order.
+  odd = {**vars(target('"\\é', 'x')), 'question_id': '"\\é'}
+  with path.open('a') as f:
+    f.write(json.dumps(dict(sorted(odd.items()))))
+  shelf = lookup.Lookup([path])
+  shelf.index(records.Target, 'question_id')
+  assert list(shelf.ids) == ['b', 'é', '"\\é']
+  found = shelf.records(records.Target, ['"\\é', 'b'])
+  assert [row.completion for row in found['b']] == ['1', '2', '3']
+  assert [row.completion for row in found['"\\é']] == ['x']
+
+
+@pytest.mark.parametrize('wrong', ['{"question_id": "a", "lang": 3}', '{"que'])
+def test_a_bad_line_among_indexed_ones_is_named(tmp_path, wrong):
+  path = tmp_path / '0.jsonl'
+  records.write_jsonl(path, [target('b', ''), target('a', '')])
+  with path.open('a') as f:
+    f.write(wrong + '\n')
+  shelf = lookup.Lookup([path])
+
+  def look():
+    shelf.index(records.Target, 'question_id')
+    shelf.records(records.Target, ['b', 'a'])
+
+  with pytest.raises(ValueError, match=r'0\.jsonl:3: not a Target'):
+    look()

@@ -1,0 +1,127 @@
+"""Finds the lines of a question again without holding their text."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+import json
+import os
+import pathlib
+import re
+from typing import Any, TypeVar
+
+from calm_jax import records
+
+R = TypeVar('R')
+
+# A place is one integer: the file's number above, the byte offset below.
+_OFFSET_BITS = 44
+_OFFSET = (1 << _OFFSET_BITS) - 1
+# The first field of a line, in the form in which records are written.
+_FIRST = r'\{"%s": "([^"\\]*)"'
+
+
+class Lookup:
+  """Where in some jsonl files each question's lines are."""
+
+  def __init__(self, paths: Sequence[pathlib.Path]):
+    self.paths = tuple(paths)
+    # A place, the length from there, the next place and so on: lines of a
+    # question that follow each other share one place.
+    self._places: dict[str, array.array[int]] = {}
+
+  @property
+  def ids(self) -> Iterable[str]:
+    """The questions that have lines, in the order of their first ones."""
+    return self._places.keys()
+
+  def scan(self, cls: type[R], key: Callable[[R], str]) -> Iterator[R]:
+    """Yields every record and notes its place under `key(record)`."""
+    self._places.clear()
+    for file, path in enumerate(self.paths):
+      place = file << _OFFSET_BITS
+      with path.open('rb') as lines:
+        # Both sides read the same lines: one gives records, one their length.
+        for record, line in zip(
+            records.read_jsonl(path, cls), lines, strict=True
+        ):
+          self._note(key(record), place, len(line))
+          place += len(line)
+          yield record
+
+  def index(self, cls: type[Any], field: str) -> None:
+    """Notes the place of every line under its `field`.
+
+    Quick where that is the first field; the rest of a line is not looked at.
+    """
+    self._places.clear()
+    first = re.compile((_FIRST % re.escape(field)).encode()).match
+    for file, path in enumerate(self.paths):
+      place = file << _OFFSET_BITS
+      with path.open('rb') as lines:
+        for number, line in enumerate(lines, 1):
+          if match := first(line):
+            name = match[1].decode()
+          else:
+            name = getattr(_decode(path, number, line, cls), field)
+          self._note(name, place, len(line))
+          place += len(line)
+
+  def gather(self, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """The lines of each of `ids` as plain dicts, in file order."""
+    found: dict[str, list[dict[str, Any]]] = {i: [] for i in ids}
+    for name, _, text in self._gather(found):
+      found[name] += map(json.loads, text.removesuffix('\n').split('\n'))
+    return found
+
+  def records(self, cls: type[R], ids: Iterable[str]) -> dict[str, list[R]]:
+    """The lines of each of `ids` as records, in file order."""
+    found: dict[str, list[R]] = {i: [] for i in ids}
+    for name, place, text in self._gather(found):
+      try:
+        found[name] += records.decode_lines(text, cls)
+      except (ValueError, TypeError):
+        self._blame(place, text, cls)
+        raise
+    return found
+
+  def _note(self, name: str, place: int, length: int) -> None:
+    places = self._places.get(name)
+    if places is None:
+      self._places[name] = array.array('Q', (place, length))
+    elif places[-2] + places[-1] == place:
+      places[-1] += length
+    else:
+      places.extend((place, length))
+
+  def _gather(self, ids: Iterable[str]) -> Iterator[tuple[str, int, str]]:
+    """The lines of `ids` that follow each other, with their name and place."""
+    wanted = []
+    for name in ids:
+      places = self._places.get(name, ())
+      wanted += zip(places[::2], places[1::2], itertools.repeat(name))
+    wanted.sort()
+    by_file = itertools.groupby(wanted, lambda item: item[0] >> _OFFSET_BITS)
+    for file, items in by_file:
+      with self.paths[file].open('rb') as f:
+        for place, length, name in items:
+          text = os.pread(f.fileno(), length, place & _OFFSET)
+          yield name, place, text.decode()
+
+  def _blame(self, place: int, text: str, cls: type[Any]) -> None:
+    """Finds the line of `text` that is no `cls`, and raises with its number."""
+    path = self.paths[place >> _OFFSET_BITS]
+    with path.open('rb') as f:
+      before = f.read(place & _OFFSET).count(b'\n')
+    lines = text.removesuffix('\n').split('\n')
+    for number, line in enumerate(lines, before + 1):
+      _decode(path, number, line.encode(), cls)
+
+
+def _decode(path: pathlib.Path, number: int, line: bytes, cls: type[R]) -> R:
+  try:
+    (record,) = records.decode_lines(line.decode(), cls)
+  except (ValueError, TypeError) as e:
+    raise records.wrong_line(path, number, cls, e) from e
+  return record
