@@ -50,14 +50,14 @@ def environment(stubs):
 def launch():
   """Runs a script to its end."""
 
-  def run(script, *arguments, env):
+  def run(script, *arguments, env, timeout=150):
     return subprocess.run(
         [LAUNCH / script, *arguments],
         cwd=ROOT,
         env=env,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=timeout,
         check=False,
     )
 
