@@ -3,7 +3,8 @@
 Columns that only this project knows (question_id, lang, chosen_lang,
 vote_share) travel along: both programs ignore them. A file without them gets an
 id made from the prompt, so that one question still stays on one side of a
-split, and a vote share of 1.
+split, and a vote share of 1. What both answers go on from (opening) ends the
+prompt, as neither program has a place for it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ Record = records.Pair | records.Target
 
 _PAIR_EXTRAS = ('question_id', 'lang', 'chosen_lang', 'vote_share')
 _TARGET_EXTRAS = ('question_id', 'lang', 'vote_share')
+_BEFORE_OPENING = '\n\n'
 
 
 def to_trl(record: Record, *, conversational: bool = False) -> Row:
   """A row for TRL's DPOTrainer or SFTTrainer, as texts or as messages."""
   say = _message if conversational else lambda role, text: text
-  row = {'prompt': say('user', record.prompt)}
+  row = {'prompt': say('user', _asked(record))}
   if isinstance(record, records.Target):
     row['completion'] = say('assistant', record.completion)
   else:
@@ -37,7 +39,7 @@ def to_trl(record: Record, *, conversational: bool = False) -> Row:
 
 def to_llamafactory(record: Record) -> Row:
   """An alpaca row: `ranking: true` for a pair, plain for a target."""
-  row = {'instruction': record.prompt, 'input': ''}
+  row = {'instruction': _asked(record), 'input': ''}
   if isinstance(record, records.Target):
     row['output'] = record.completion
   else:
@@ -91,6 +93,12 @@ def read_targets(
   return [_target(row, lang, where) for where, row in _rows(path)]
 
 
+def _asked(record: Record) -> str:
+  if not record.opening:
+    return record.prompt
+  return record.prompt + _BEFORE_OPENING + ''.join(record.opening)
+
+
 def _message(role: str, text: str) -> list[Row]:
   return [{'role': role, 'content': text}]
 
@@ -98,7 +106,8 @@ def _message(role: str, text: str) -> list[Row]:
 def _extras(record: Record) -> Row:
   names = _PAIR_EXTRAS if isinstance(record, records.Pair) else _TARGET_EXTRAS
   fields = vars(record)
-  return {name: fields[name] for name in names}
+  opened = {'opening': [*record.opening]} if record.opening else {}
+  return {name: fields[name] for name in names} | opened
 
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[str, Row]]:
@@ -137,6 +146,7 @@ def _pair(row: Row, lang: str, where: str) -> records.Pair:
     prompt = _turn(row, 'prompt', 'user', where)
   else:
     prompt, row = _implicit(row, where)
+  prompt, opening = _opened(prompt, row, where)
   lang = _known(row, 'lang', lang, where)
   return records.Pair(
       question_id=_known(row, 'question_id', _id(prompt), where),
@@ -146,6 +156,7 @@ def _pair(row: Row, lang: str, where: str) -> records.Pair:
       rejected=_turn(row, 'rejected', 'assistant', where),
       chosen_lang=_known(row, 'chosen_lang', lang, where),
       vote_share=_share(row, where),
+      opening=opening,
   )
 
 
@@ -156,12 +167,14 @@ def _target(row: Row, lang: str, where: str) -> records.Target:
   else:
     prompt = _turn(row, 'prompt', 'user', where)
     completion = _turn(row, 'completion', 'assistant', where)
+  prompt, opening = _opened(prompt, row, where)
   return records.Target(
       question_id=_known(row, 'question_id', _id(prompt), where),
       lang=_known(row, 'lang', lang, where),
       prompt=prompt,
       completion=completion,
       vote_share=_share(row, where),
+      opening=opening,
   )
 
 
@@ -211,6 +224,19 @@ def _implicit(row: Row, where: str) -> tuple[str, Row]:
     raise ValueError(f'{where}: chosen and rejected answer different prompts')
   prompt = {'prompt': row['chosen'][:1]}
   return _turn(prompt, 'prompt', 'user', where), row | sides
+
+
+def _opened(prompt: str, row: Row, where: str) -> tuple[str, tuple[str, ...]]:
+  """The prompt without the opening that it was written with."""
+  opening = row.get('opening') or []
+  if not isinstance(opening, list) or any(
+      not isinstance(piece, str) for piece in opening
+  ):
+    raise ValueError(f"{where}: 'opening' must be a list of strings")
+  end = _BEFORE_OPENING + ''.join(opening) if opening else ''
+  if not prompt.endswith(end):
+    raise ValueError(f"{where}: the prompt does not end in its 'opening'")
+  return prompt.removesuffix(end), tuple(opening)
 
 
 def _known(row: Row, field: str, default: str, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -17,13 +18,22 @@ PAIR = records.Pair(
     chosen_lang='en',
     vote_share=5 / 9,
 )
+OPENED = dataclasses.replace(
+    PAIR, opening=('[Retrieval]', '<paragraph>', 'Heart\nIt pumps.', '</p>')
+)
 TARGET = records.Target('q1', 'ja', PAIR.prompt, PAIR.chosen, 0.5)
+OPENED_TARGET = dataclasses.replace(TARGET, opening=('[No Retrieval]',))
 
 
 @pytest.mark.parametrize('conversational', [False, True])
 @pytest.mark.parametrize(
     ('record', 'read'),
-    [(PAIR, formats.read_pairs), (TARGET, formats.read_targets)],
+    [
+        (PAIR, formats.read_pairs),
+        (OPENED, formats.read_pairs),
+        (TARGET, formats.read_targets),
+        (OPENED_TARGET, formats.read_targets),
+    ],
 )
 def test_trl_round_trip_loses_nothing(tmp_path, record, read, conversational):
   path = tmp_path / 'rows.jsonl'
@@ -33,12 +43,27 @@ def test_trl_round_trip_loses_nothing(tmp_path, record, read, conversational):
 
 @pytest.mark.parametrize(
     ('record', 'read'),
-    [(PAIR, formats.read_pairs), (TARGET, formats.read_targets)],
+    [
+        (PAIR, formats.read_pairs),
+        (OPENED, formats.read_pairs),
+        (TARGET, formats.read_targets),
+        (OPENED_TARGET, formats.read_targets),
+    ],
 )
 def test_llamafactory_round_trip_loses_nothing(tmp_path, record, read):
   path = tmp_path / 'rows.json'
   assert formats.write_llamafactory(path, [record] * 2) == 2
   assert read(path) == [record] * 2
+
+
+def test_what_answers_go_on_from_ends_the_prompt_of_others(tmp_path):
+  end = '\n\n[Retrieval]<paragraph>Heart\nIt pumps.</p>'
+  assert formats.to_trl(OPENED)['prompt'] == PAIR.prompt + end
+  row = formats.to_llamafactory(OPENED)
+  assert row['instruction'] == PAIR.prompt + end
+  path = _write(tmp_path, [row | {'instruction': PAIR.prompt}])
+  with pytest.raises(ValueError, match='does not end in its'):
+    formats.read_pairs(path)
 
 
 def test_rows_have_the_keys_that_the_programs_look_for():
