@@ -39,6 +39,11 @@ def build(
           for pair in own[name]
       },
       'answers': [_answer(p) for p in own['predictions']],
+      'evidence': [_evidence(e) for e in own['evidence']],
+      'reflections': [
+          _reflection(r)
+          for r in (*own['reflections'], *own['test_reflections'])
+      ],
   }
 
 
@@ -85,7 +90,38 @@ def _pair(pair: Mapping[str, Any], part: str) -> dict[str, Any]:
       'chosen': pair.get('chosen', pair.get('completion')),
       'rejected': pair.get('rejected'),
       'share': pair['vote_share'],
+      'opening': ''.join(pair.get('opening', ())),
   }
+
+
+def _evidence(evidence: Mapping[str, Any]) -> dict[str, Any]:
+  names = ('id', 'source', 'text', 'score', 'kind')
+  return {
+      'lang': evidence['lang'],
+      'passages': [
+          {name: passage[name] for name in names}
+          for passage in evidence['passages']
+      ],
+  }
+
+
+def _reflection(reflection: Mapping[str, Any]) -> dict[str, Any]:
+  names = (
+      'lang',
+      'index',
+      'system',
+      'retrieve',
+      'passage',
+      'text',
+      'answer',
+      'relevance',
+      'support',
+      'utility',
+      'sequence',
+      'score',
+      'elected',
+  )
+  return {name: reflection[name] for name in names}
 
 
 def _answer(prediction: Mapping[str, Any]) -> dict[str, Any]:
