@@ -16,7 +16,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from calm_jax.lm import attention, sharding
+from calm_jax.lm import arithmetic, attention, sharding
 
 # A tree of arrays: nested dicts; the keys below `layers` are integers.
 Params = Any
@@ -142,7 +142,7 @@ class FeedForward(nnx.Module):
         'BTD,DF->BTF', x_BTD, self.gate_DF, lora.get('gate_proj')
     )
     up_BTF = _linear('BTD,DF->BTF', x_BTD, self.up_DF, lora.get('up_proj'))
-    x_BTF = jax.nn.silu(gate_BTF) * up_BTF
+    x_BTF = arithmetic.gated(gate_BTF, up_BTF)
     return _linear('BTF,FD->BTD', x_BTF, self.down_FD, lora.get('down_proj'))
 
 
@@ -176,9 +176,7 @@ class Decoder(nnx.Module):
   def __call__(self, tokens_BT, positions_BT, mask_BTS, cache, lora, remat):
     x_BTD = _look_up(self.embed_VD[...], tokens_BT)
     angles_BTH = _angles(self.cfg, positions_BT)
-    context = Context(
-        positions_BT, jnp.cos(angles_BTH), jnp.sin(angles_BTH), mask_BTS
-    )
+    context = Context(positions_BT, *_turns(angles_BTH), mask_BTS)
     keys, values = [], []
     for i, block in enumerate(self.layers):
       apply = jax.checkpoint(block) if remat else block
@@ -226,11 +224,14 @@ def unembed(
     spec, weight = '...D,VD->...V', params['embed_VD']
   else:
     spec, weight = '...D,DV->...V', params['head_DV']
-  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  if hidden_XD.ndim == 2:
-    hidden_BD = sharding.split(hidden_XD, 'BD', sharding.TOKEN)
-    return sharding.split(dot(spec, hidden_BD, weight), 'BV')
-  return sharding.split(dot(spec, hidden_XD, weight), 'BCV')
+  rows = 'B' + '.' * (hidden_XD.ndim - 2)
+  logits_XV = jnp.einsum(
+      spec,
+      sharding.split(hidden_XD, rows + 'D', sharding.LOGITS),
+      sharding.split(weight, 'VD' if cfg.tied else 'DV', sharding.LOGITS),
+      preferred_element_type=jnp.float32,
+  )
+  return sharding.split(logits_XV, rows + 'V', sharding.LOGITS)
 
 
 def causal_mask(
@@ -300,29 +301,31 @@ def _linear(spec: str, x, weight: nnx.Param, factors) -> jax.Array:
   """`x` through a weight, plus its low-rank update where there is one."""
   inputs, y_dims = spec.split('->')
   x_dims, w_dims = inputs.split(',')
+  ins = sum(d not in y_dims for d in w_dims)
   layout = _layout(x)
   x = sharding.split(x, x_dims, layout)
-  y = sharding.split(_dot(spec, x, weight[...]), y_dims, layout)
+  y = _project(x, weight[...], ins, w_dims, layout)
+  y = sharding.split(y, y_dims, layout)
   if factors is None:
     return y
-  ins = ''.join(d for d in w_dims if d not in y_dims)
-  outs = ''.join(d for d in w_dims if d in y_dims)
-  h_BTR = _dot(f'{x_dims},{ins}R->BTR', x, factors['a'].astype(x.dtype))
+  h_BTR = arithmetic.project(x, factors['a'], inputs=ins)
   h_BTR = sharding.split(h_BTR, 'BTR', layout)
-  return y + _dot(f'BTR,R{outs}->{y_dims}', h_BTR, factors['b'].astype(x.dtype))
+  return y + arithmetic.project(h_BTR, factors['b'])
 
 
-def _dot(spec: str, x, weight) -> jax.Array:
-  # Without a float32 accumulator a bf16 dot on CPU is 2.5-10 times slower.
-  y = jnp.einsum(spec, x, weight, preferred_element_type=jnp.float32)
-  return y.astype(x.dtype)
+def _project(x, weight, ins: int, w_dims: str, layout) -> jax.Array:
+  """`x` through a weight whose parts are brought together for it."""
+  product = lambda x, weight: arithmetic.project(
+      x, sharding.split(weight, w_dims, layout), inputs=ins
+  )
+  # The backward pass brings them together again: all of them at once would be
+  # what fsdp is to avoid.
+  again = sharding.splits('fsdp') and layout is sharding.TOKENS
+  return (jax.checkpoint(product) if again else product)(x, weight)
 
 
 def _rms_norm(x_BTD, weight: nnx.Param, eps: float) -> jax.Array:
-  x32_BTD = x_BTD.astype(jnp.float32)
-  mean_BT1 = jnp.mean(jnp.square(x32_BTD), axis=-1, keepdims=True)
-  normed_BTD = x32_BTD * jax.lax.rsqrt(mean_BT1 + eps)
-  return normed_BTD.astype(x_BTD.dtype) * weight[...][None, None]
+  return arithmetic.rms_norm(x_BTD, weight[...], eps)
 
 
 def _angles(cfg: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
@@ -334,6 +337,15 @@ def _angles(cfg: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
   # float32: bf16 rounds position 257 to 256.
   angles_BTH = positions_BT[..., None].astype(jnp.float32) * freqs_H[None, None]
   return jnp.concatenate([angles_BTH, angles_BTH], axis=-1)
+
+
+def _turns(angles_BTH: jax.Array) -> jax.Array:
+  """Cosines and sines."""
+  # In a loop, or XLA would compute them anew wherever they are used.
+  functions = (jnp.cos, jnp.sin)
+  return jax.lax.map(
+      lambda i: jax.lax.switch(i, functions, angles_BTH), jnp.arange(2)
+  )
 
 
 def _scale_frequencies(scaling: RopeScaling, freqs_H: jax.Array) -> jax.Array:

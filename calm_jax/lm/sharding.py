@@ -22,7 +22,7 @@ AXES = ('data', 'fsdp', 'tensor')
 _BASE, _LORA = r'layers/\d+/', r'(.+/)?layers/\d+/'
 SHARDING = (
     (r'embed_VD', P('tensor', 'fsdp')),
-    (r'head_DV', P('fsdp', 'tensor')),
+    (r'head_DV', P(None, ('tensor', 'fsdp'))),
     (_BASE + r'attn/(q_DNH|k_DKH|v_DKH)', P('fsdp', 'tensor', None)),
     (_BASE + r'attn/o_NHD', P('tensor', None, 'fsdp')),
     (_BASE + r'attn/[qkv]_bias_[NK]H', P('tensor', None)),
@@ -42,19 +42,20 @@ SHARDING = (
 # Rows of a batch, which pmap would spread over its devices.
 _ROWS = ('data', 'fsdp')
 
-# Dimension of an activation -> its axes, by the letter in its name. With many
-# tokens every device has rows of its own, and the parts of a weight are brought
-# together for a layer at a time.
+# Dimension -> its axes while it is computed with, by the letter in its name.
+# With many tokens every device has rows of its own, and the parts of a weight
+# are brought together for a layer at a time.
 TOKENS: Mapping[str, Any] = {
     'B': _ROWS,
     'N': 'tensor',
     'K': 'tensor',
     'F': 'tensor',
-    'V': 'tensor',
 }
 # With one token a row the weights would be far more to send than what is
 # computed from them: they stay where they are, and the model's width is split.
 TOKEN: Mapping[str, Any] = {**TOKENS, 'B': 'data', 'D': 'fsdp'}
+# Fewer hidden states are asked about the vocabulary than it has words.
+LOGITS: Mapping[str, Any] = {'B': 'data', 'V': ('tensor', 'fsdp')}
 # Draws need whole rows of logits, and nothing of each other.
 DRAWS: Mapping[str, Any] = {'B': (*_ROWS, 'tensor')}
 
@@ -191,11 +192,29 @@ def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
 def split(
     x: jax.Array, dims: str, table: Mapping[str, Any] = TOKENS
 ) -> jax.Array:
-  """An activation, laid out by the letters of its dimensions ('BTNH')."""
+  """An array of a program, laid out by its dimensions' letters ('BTNH')."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return x
   return jax.lax.with_sharding_constraint(x, _letters(mesh, x, dims, table))
+
+
+def splits(axis: str) -> bool:
+  """Whether this axis has several devices, for the program being traced."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return not mesh.empty and mesh.shape[axis] > 1
+
+
+def each_time(params: Any, x: Any) -> tuple[Any, Any]:
+  """Parameters and what changes in a loop, for the body of that loop.
+
+  Else XLA brings the parts of all weights together once, before it.
+  """
+  return (
+      jax.lax.optimization_barrier((params, x))
+      if splits('fsdp')
+      else (params, x)
+  )
 
 
 def pin(mesh: Mesh, x: jax.Array, dims: str) -> jax.Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +11,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import optax
 
-from calm_jax.lm import batches, decoder, losses, sharding
+from calm_jax.lm import batches, decoder, labels, losses, sharding
 from calm_jax.lm import lora as lora_lib
 
 Batch = batches.Batch
+
+
+# Which order XLA's CPU compiler chooses.
+_LEAN = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
 
 
 class TrainState(NamedTuple):
@@ -82,8 +85,8 @@ def completion_logprobs(
 ) -> Completions:
   """Summed log-probabilities of each completion; no adapter when None.
 
-  The vocabulary projection runs over `chunk` completion positions at a time,
-  forwards and backwards: no array of [B, T, V] exists.
+  The vocabulary projection runs over `chunk` completion positions at a time:
+  no array of [B, T, V] exists.
   """
   mask_BTS = row_mask(cfg, batch.positions_BT, batch.segments_BT)
   hidden_BTD, _ = decoder.forward(
@@ -99,7 +102,7 @@ def completion_logprobs(
       hidden_BTD, batch.source_BC[..., None], axis=1
   )
   hidden_BCD = sharding.split(hidden_BCD, 'BCD')
-  scores = _token_scores(cfg, params, hidden_BCD, batch.labels_BC, chunk)
+  scores = labels.scores(cfg, params, hidden_BCD, batch.labels_BC, chunk=chunk)
   side_BC2 = batch.side_BC[..., None] == jnp.arange(2)[None, None]
   side_BC2 &= batch.mask_BC[..., None]
   logp_B2, logit_B2 = (
@@ -176,7 +179,8 @@ def make_step(
 
   def step(state: TrainState, params: decoder.Params, batch: Batch):
     def micro(carry, batch: Batch):
-      grads, means = jax.grad(loss, has_aux=True)(state.lora, params, batch)
+      own, batch = sharding.each_time(params, batch)
+      grads, means = jax.grad(loss, has_aux=True)(state.lora, own, batch)
       return jax.tree.map(jnp.add, carry, (grads, means)), None
 
     first = jax.tree.map(lambda x: x[0], batch)
@@ -192,7 +196,14 @@ def make_step(
     state = TrainState(state.step + 1, lora, opt_state)
     return sharding.lay(state), sharding.whole(means)
 
-  return jax.jit(sharding.on(mesh, step), donate_argnums=0)
+  # By default XLA's CPU compiler runs whatever it can at once, also the second
+  # computation of all layers, which then saves no memory.
+  lean = objective.remat and jax.default_backend() == 'cpu'
+  return jax.jit(
+      sharding.on(mesh, step),
+      donate_argnums=0,
+      compiler_options=_LEAN if lean else None,
+  )
 
 
 def make_evaluation(
@@ -229,32 +240,6 @@ def merge_means(parts: list[dict[str, Mean]]) -> dict[str, float]:
 
 def _norm(tree: Any) -> jax.Array:
   return jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(tree)))
-
-
-def _token_scores(cfg, params, hidden_BCD, labels_BC, chunk: int):
-  """Log-probability of each label, and its logits' mean, chunk by chunk."""
-  rows, length = labels_BC.shape
-  count = math.ceil(length / chunk)
-  width = math.ceil(length / count)
-  pad = count * width - length
-
-  @jax.checkpoint
-  def score(hidden_BCD, labels_BC):
-    logits_BCV = decoder.unembed(cfg, params, hidden_BCD)
-    # Not a gather: its gradient would be a scatter.
-    hit_BCV = labels_BC[..., None] == jnp.arange(cfg.vocab_size)[None, None]
-    label_BC = jnp.where(hit_BCV, logits_BCV, 0).sum(-1)
-    logp_BC = label_BC - jax.nn.logsumexp(logits_BCV, axis=-1)
-    return logp_BC, jax.lax.stop_gradient(logits_BCV.mean(-1))
-
-  def split(x):
-    x = jnp.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2))
-    return jnp.moveaxis(x.reshape(rows, count, width, *x.shape[2:]), 1, 0)
-
-  chunks = (split(hidden_BCD), split(labels_BC))
-  _, scores = jax.lax.scan(lambda _, x: (None, score(*x)), None, chunks)
-  join = lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :length]
-  return tuple(join(x) for x in scores)
 
 
 def _preferences(
