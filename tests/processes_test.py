@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -79,15 +80,17 @@ class Runner:
 
 
 def end(started, status):
+  """What each process printed, and its errors, once all have ended so."""
   try:
     said = [process.communicate(timeout=PATIENCE) for process in started]
   finally:
     for process in started:
       process.kill()
-  assert [process.returncode for process in started] == [status] * len(
-      started
-  ), said
-  return said
+  ended = [process.returncode for process in started]
+  assert ended == [status] * len(started), said
+  # How the devices of several processes talk is said by a library.
+  ours = lambda text: re.sub(r'^\[Gloo\].*\n', '', text, flags=re.MULTILINE)
+  return [(ours(out), err) for out, err in said]
 
 
 @pytest.fixture(scope='module')
@@ -258,3 +261,16 @@ def test_a_model_spread_over_both_trains_the_same(runner, two, tmp_path):
   assert_near(tmp_path, folder, within=1e-5)
   _, (_, problem) = runner.run(tmp_path, '--stages=evaluate', *mesh, status=1)
   assert 'mesh fsdp=2 tensor=1 spreads one copy of the model' in problem
+
+
+def test_process_0_translates_while_the_other_waits(runner, two, tmp_path):
+  folder, _ = two
+  copy(folder, tmp_path, 'read', 'translate', 'sample', 'vote')
+  (said, _), (whispered, _) = runner.run(
+      tmp_path, '--stages=pair', '--config.translate.backend=model'
+  )
+  assert '[1/1] pair' in said
+  assert whispered == ''
+  translated = rows(tmp_path / 'translations' / 'model.jsonl')
+  keys = [row['key'] for row in translated]
+  assert len(set(keys)) == len(keys) > 0

@@ -238,6 +238,7 @@ def test_slurm_runs_all_stages_in_two_real_processes(
   assert done.returncode == 0, errors
   assert '[8/8] report' in outputs[0]
   assert '2 shards for 2 processes' in outputs[0]
-  assert outputs[1] == ''
+  # The line that is there is a library's, of how devices talk.
+  assert [x for x in outputs[1].splitlines() if x[:6] != '[Gloo]'] == []
   for stage in ('sample', 'align', 'evaluate', 'report'):
     assert (tmp_path / 'run' / stage / 'DONE.json').exists()
