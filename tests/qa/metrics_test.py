@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -219,3 +220,42 @@ def test_estimates_without_gold_hold_no_accuracy():
   assert ('en', 'accuracy') not in found
   assert ('all', 'ac3_2') not in found
   assert found['all', 'consistency_2'].value == 100.0
+
+
+@pytest.mark.parametrize(
+    ('first_only', 'second_only', 'p_value'),
+    [
+        (0, 0, 1.0),
+        (0, 1, 1.0),
+        (3, 3, 1.0),
+        (1, 5, 2 * (1 + 6) / 64),
+        (5, 1, 2 * (1 + 6) / 64),
+        (2, 8, 2 * (1 + 10 + 45) / 1024),
+        (0, 20, 2 / 2**20),
+    ],
+)
+def test_mcnemar_is_a_coin_that_falls_so_or_more_unevenly(
+    first_only, second_only, p_value
+):
+  assert metrics.mcnemar(first_only, second_only) == p_value
+
+
+def test_mcnemar_of_many_is_near_the_normal_distribution():
+  # 5,000 coins, 100 off the middle: z = 199 / sqrt(5000) with the correction.
+  normal = math.erfc(199 / math.sqrt(5000) / math.sqrt(2))
+  assert metrics.mcnemar(2400, 2600) == pytest.approx(normal, rel=1e-2)
+
+
+def test_a_subset_keeps_its_questions_answers_and_golds():
+  rows = [
+      records.Prediction('s', name, lang, '', answer, '', gold)
+      for name, answer, gold in (('a', 'A', 'A'), ('b', 'B', 'A'))
+      for lang in ('en', 'fr')
+  ]
+  whole = metrics.collect(rows, ('en', 'fr'))
+  part = metrics.subset(whole, np.array([False, True]))
+  assert part.question_ids == ('b',)
+  assert metrics.accuracy(part.codes, part.gold).tolist() == [0.0, 0.0]
+  right, scored = metrics.correct(whole)
+  assert right.tolist() == [[True, False]] * 2
+  assert scored.all()
