@@ -487,6 +487,7 @@ def test_targets_instead_of_pairs(tmp_path):
       'chosen': '',
       'rejected': None,
       'share': 0.5,
+      'opening': '',
   }
 
 
