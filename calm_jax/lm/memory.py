@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from calm_jax.lm import attention, decoder, sharding
+from calm_jax.lm import decoder, sharding
 from calm_jax.lm import lora as lora_lib
 
 _FLOAT = 4  # bytes of a float32, in which logits, scores and sums are
@@ -26,8 +26,35 @@ _GIB = 2**30
 # Whole [B, V] arrays that drawing a token needs at once, and [B, C, V] arrays
 # that a chunk's scores and their gradient need.
 _LOGITS = 3
+# Of queries, on CPU.
+_BLOCK, _MOST_BLOCKS = 64, 6
+# Numbers that a slot is described by, beside its tokens.
+_SLOT = 32
 # Copies of a block's scores [B, N, T, S] that exist at once in a forward pass.
 _SCORES = 2
+
+
+class _Kept(NamedTuple):
+  """Bytes of a token and layer that training keeps, by what they belong to.
+
+  Each but the last for an element of the model's dimension of that name;
+  `scores` is a number of float32 arrays.
+  """
+
+  ffn_dim: int
+  model_dim: int
+  heads: int
+  kv_heads: int
+  scores: float
+
+
+_KEPT = {
+    'float32 on CPU': _Kept(16, 20, 8, 20, 0.8),
+    # What is not a matrix product is computed and kept in float32.
+    'bfloat16 on CPU': _Kept(8, 28, 12, 24, 2.0),
+    'float32': _Kept(12, 16, 4, 8, 1.5),
+    'bfloat16': _Kept(6, 8, 2, 4, 1.5),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +62,10 @@ class Need:
   """Bytes of one device, part by part."""
 
   parts: tuple[tuple[str, int], ...]
+
+  @classmethod
+  def of(cls, parts: dict[str, int]) -> Need:
+    return cls(tuple(parts.items()))
 
   @property
   def total(self) -> int:
@@ -69,6 +100,10 @@ class Model(NamedTuple):
   @property
   def tensor(self) -> int:
     return self.mesh.shape['tensor']
+
+  @property
+  def kind(self) -> str:
+    return f'{jnp.dtype(self.dtype).name}{" on CPU" if self.on_cpu else ""}'
 
   @property
   def widens(self) -> bool:
@@ -113,43 +148,52 @@ def tree_bytes(mesh: Mesh, tree: Any) -> int:
 
 def sampling(model: Model, job: Sampling, *, lora: Any = None) -> Need:
   """What drawing answers takes; `lora` are the adapter's factors, if any."""
-  cfg, mesh = model.cfg, model.mesh
-  rows = math.ceil(job.slots / sharding.rows(mesh))
+  return _most(sampling_programs(model, job, lora=lora))
+
+
+def sampling_programs(
+    model: Model, job: Sampling, *, lora: Any = None
+) -> dict[str, Need]:
+  """The same of each program; they run in turns."""
+  cfg = model.cfg
+  rows = math.ceil(job.slots / sharding.rows(model.mesh))
   kv_heads = _part(cfg.num_kv_heads, model.tensor)
   entry = 2 * kv_heads * cfg.head_dim * cfg.num_layers
   # The float32 cache of CPUs: see `steps`.
   itemsize = _FLOAT if model.on_cpu else model.itemsize
-  parts = {
+  lasting = {
       'weights': _weights(model, lora),
       'KV cache': rows * job.length * entry * itemsize,
-      'answers': rows * (job.max_new_tokens + 32) * _FLOAT,
+      'answers': rows * (job.max_new_tokens + _SLOT) * _FLOAT,
   }
-  work = {
-      'decoding': _decoding(model, job),
-      'prefill': _prefill(model, job),
+  return {
+      'decoding': Need.of(lasting | {'decoding': _decoding(model, job)}),
+      'prefill': Need.of(lasting | {'prefill': _prefill(model, job)}),
   }
-  # One program runs at a time.
-  name = max(work, key=lambda name: work[name])
-  return Need((*parts.items(), (name, work[name])))
 
 
 def training(model: Model, job: Training, *, lora: lora_lib.LoraConfig) -> Need:
   """What a training step, validation and the reference pass take."""
+  return _most(training_programs(model, job, lora=lora))
+
+
+def training_programs(
+    model: Model, job: Training, *, lora: lora_lib.LoraConfig
+) -> dict[str, Need]:
+  """The same of each program; they run in turns."""
   factors = jax.eval_shape(
       lambda: lora_lib.init(model.cfg, lora, jax.random.key(0))
   )
   adapter = tree_bytes(model.mesh, factors)
-  parts = {
+  lasting = {
       'weights': _weights(model, None),
       'adapter and Adam': 3 * adapter,
   }
-  step = {
-      'gradients': 3 * adapter,
-      **_step(model, job),
+  gradients = {'gradients': 3 * adapter}
+  return {
+      'step': Need.of(lasting | gradients | _step(model, job)),
+      'forward': Need.of(lasting | {'forward pass': _forward(model, job)}),
   }
-  forward = {'forward pass': _forward(model, job)}
-  work = max(step, forward, key=lambda work: sum(work.values()))
-  return Need((*parts.items(), *work.items()))
 
 
 def largest(fits: Callable[[int], bool], *, most: int) -> int:
@@ -162,6 +206,10 @@ def largest(fits: Callable[[int], bool], *, most: int) -> int:
     else:
       high = middle - 1
   return low
+
+
+def _most(programs: dict[str, Need]) -> Need:
+  return max(programs.values(), key=lambda need: need.total)
 
 
 def _weights(model: Model, lora: Any) -> int:
@@ -198,7 +246,7 @@ def _step(model: Model, job: Training) -> dict[str, int]:
   rows = math.ceil(job.rows / sharding.rows(model.mesh))
   layers = model.cfg.num_layers
   layer = rows * _kept(model, job.length)
-  extra = _copies(model) + _widened_layers(model)
+  extra = _widened_layers(model) or _copies(model)
   extra += _widened_head(model) + _gathered(model)
   logits = rows * _chunk_logits(model, job)
   if not job.remat:
@@ -240,12 +288,16 @@ def _kept(model: Model, length: int) -> int:
   Of the feed-forward net gate and up, and silu and its slope; the inputs of
   both halves, as they are and normed; queries, keys and values; and scores.
   """
-  cfg = model.cfg
+  cfg, kept = model.cfg, _KEPT[model.kind]
   heads = _part(cfg.num_heads, model.tensor) * cfg.head_dim
   kv_heads = _part(cfg.num_kv_heads, model.tensor) * cfg.head_dim
-  ffn_dim = _part(cfg.ffn_dim, model.tensor)
-  elements = 4 * ffn_dim + 5 * cfg.model_dim + heads + 4 * kv_heads
-  return length * elements * model.itemsize + _scores(model, length)
+  token = (
+      kept.ffn_dim * _part(cfg.ffn_dim, model.tensor)
+      + kept.model_dim * cfg.model_dim
+      + kept.heads * heads
+      + kept.kv_heads * kv_heads
+  )
+  return length * token + int(kept.scores * _scores(model, length))
 
 
 def _scores(model: Model, length: int) -> int:
@@ -258,10 +310,9 @@ def _scores(model: Model, length: int) -> int:
 
 
 def _block_scores(length: int) -> int:
-  """Pairs of a query and a key in all causal blocks of a row."""
-  size = attention.block(length)
-  blocks = ((i, min(i + size, length)) for i in range(0, length, size))
-  return sum((end - start) * end for start, end in blocks)
+  """Pairs of a query and a key in all causal blocks (see `attention`)."""
+  count = min(_MOST_BLOCKS, math.ceil(length / _BLOCK))
+  return length * length * (count + 1) // (2 * count)
 
 
 def _copies(model: Model) -> int:
@@ -281,17 +332,22 @@ def _widened_head(model: Model) -> int:
 
 
 def _widened_layers(model: Model) -> int:
-  return 0
+  return _layer(model) * model.cfg.num_layers * _FLOAT if model.widens else 0
 
 
 def _gathered(model: Model) -> int:
   """Layers whose parts are brought together: one in use, one on its way."""
   if model.mesh.shape['fsdp'] == 1:
     return 0
+  return 2 * _layer(model) * model.itemsize
+
+
+def _layer(model: Model) -> int:
+  """Parameters of a layer that a device computes with."""
   one = dataclasses.replace(model.cfg, num_layers=1)
   layer = decoder.abstract(one, model.dtype)['layers'][0]
   whole = sum(math.prod(x.shape) for x in jax.tree.leaves(layer))
-  return 2 * whole // model.tensor * model.itemsize
+  return whole // model.tensor
 
 
 def _part(size: int, parts: int) -> int:

@@ -1,0 +1,84 @@
+"""Layers are computed twice only where memory asks for it."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from calm_jax.lm import batches, capacity, memory, remat, sharding
+from calm_jax.lm import lora as lora_lib
+from tools import benchmark_model
+
+LORA = lora_lib.LoraConfig(8, 16.0, ('q_proj', 'v_proj'))
+JOB = memory.Training(4, 8, 640, 256, chunk=256, remat=False)
+
+
+@pytest.fixture
+def model():
+  mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+  return memory.Model(benchmark_model.SHAPES['smollm2-135m'], 'float32', mesh)
+
+
+def beside(model, remat, **changes):
+  """What a job takes beside the weights."""
+  job = JOB._replace(remat=remat, **changes)
+  need = memory.training(model, job, lora=LORA)
+  return need.total - need.weights
+
+
+def choose(model, free, asked='auto'):
+  return remat.choose(model, JOB, asked=asked, lora=LORA, free=free)
+
+
+def test_memory_decides(model):
+  none, full = beside(model, False), beside(model, True)
+  assert full < none / 2
+  assert not choose(model, 2 * none)
+  assert choose(model, none)  # not safely once
+  assert choose(model, full + 1)
+  assert not choose(model, None)
+
+
+def test_what_is_asked_for_is_done(model):
+  none, full = beside(model, False), beside(model, True)
+  assert choose(model, 2 * none, 'full')
+  assert not choose(model, none + 1, 'none')
+  with pytest.raises(ValueError, match=r'fits with train\.remat=auto or full'):
+    choose(model, 2 * full, 'none')
+
+
+def test_the_largest_batch_that_fits_is_named(model):
+  one = beside(model, True, rows=2, eval_rows=2)
+  with pytest.raises(ValueError, match=r'rows of 640 tokens') as e:
+    choose(model, int(one / 0.85) + 1)
+  assert str(e.value).endswith('train.eval_batch_size that fit are 2')
+
+
+def test_or_the_longest_row(model):
+  row = beside(model, True, rows=1, eval_rows=1, length=320)
+  with pytest.raises(ValueError, match='One row fits with up to 320 tokens'):
+    choose(model, int(row / 0.85) + 1)
+
+
+def test_or_that_nothing_does(model):
+  with pytest.raises(ValueError, match='Not even a row of 64 tokens'):
+    choose(model, 2**20)
+
+
+def test_the_longest_row_of_both_splits_decides(model, monkeypatch, capsys):
+  monkeypatch.setattr(capacity, 'room', lambda mesh: 2**40)
+  short = batches.Row((1,) * 10, ((2,) * 20, (3,) * 20))
+  long = batches.Row((1,) * 100, ((2,) * 90, (3,) * 20))
+  twice, need = remat.settle(
+      model,
+      {'train': [short, short], 'val': [long]},
+      asked='auto',
+      lora=LORA,
+      batch=1,
+      eval_batch=2,
+      chunk=256,
+  )
+  assert not twice
+  assert 'computed once: rows of 256 tokens' in capsys.readouterr().out
+  job = memory.Training(1, 2, 256, 128, chunk=256, remat=False)
+  assert need == memory.training(model, job, lora=LORA)
