@@ -8,7 +8,6 @@ folded axis.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import jax
@@ -32,7 +31,7 @@ def append(cache, k_BTKH, v_BTKH, positions_BT):
 def over_cache(q_BTNH, k_BKHS, v_BKSH, mask_BTS) -> jax.Array:
   """Attention over all of a layer's cache."""
   q_BKGTH = _split_heads(q_BTNH, k_BKHS.shape[1])
-  out_BKGTH = _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS)
+  out_BKGTH, _ = _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS)
   return _join_heads(out_BKGTH).astype(q_BTNH.dtype)
 
 
@@ -45,45 +44,104 @@ def over_tokens(q_BTNH, k_BTKH, v_BTKH, mask_BTS) -> jax.Array:
   q_BKGTH = _split_heads(q_BTNH, k_BTKH.shape[2])
   k_BKHS = jnp.transpose(k_BTKH, (0, 2, 3, 1))
   v_BKSH = jnp.transpose(v_BTKH, (0, 2, 1, 3))
-  steps = q_BTNH.shape[1]
-  size = block(steps)
-  # The scores of a block are cheaper to compute again than to keep.
-  attend = jax.checkpoint(_attend)
-  blocks = []
-  for start in range(0, steps, size):
-    end = min(start + size, steps)
-    blocks.append(
-        attend(
-            q_BKGTH[:, :, :, start:end],
-            k_BKHS[..., :end],
-            v_BKSH[:, :, :end],
-            mask_BTS[:, start:end, :end],
-        )
+  out_BKGTH = _causal(q_BKGTH, k_BKHS, v_BKSH, mask_BTS)
+  return _join_heads(out_BKGTH).astype(q_BTNH.dtype)
+
+
+@jax.custom_vjp
+def _causal(q_BKGTH, k_BKHS, v_BKSH, mask_BTS) -> jax.Array:
+  """Block by block of queries, each over the keys up to its end."""
+  return _causal_forward(q_BKGTH, k_BKHS, v_BKSH, mask_BTS)[0]
+
+
+def _causal_forward(q_BKGTH, k_BKHS, v_BKSH, mask_BTS):
+  outs, totals = [], []
+  for start, end in _blocks(q_BKGTH.shape[3]):
+    out_BKGTH, total_BKGT1 = _attend(
+        q_BKGTH[:, :, :, start:end],
+        k_BKHS[..., :end],
+        v_BKSH[:, :, :end],
+        mask_BTS[:, start:end, :end],
     )
-  return _join_heads(jnp.concatenate(blocks, 3)).astype(q_BTNH.dtype)
+    outs.append(out_BKGTH.astype(q_BKGTH.dtype))
+    totals.append(total_BKGT1)
+  out_BKGTH = jnp.concatenate(outs, 3)
+  kept = q_BKGTH, k_BKHS, v_BKSH, mask_BTS, out_BKGTH, tuple(totals)
+  return out_BKGTH, kept
 
 
-def block(steps: int) -> int:
-  """Queries of a block, on CPU."""
-  return _BLOCK * math.ceil(steps / _BLOCK / _MOST_BLOCKS)
-
-
-def _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS) -> jax.Array:
-  rows, kv_heads, groups, steps, head_dim = q_BKGTH.shape
-  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  q_BKXH = q_BKGTH.reshape(rows, kv_heads, groups * steps, head_dim)
-  scores_BKXS = dot('BKXH,BKHS->BKXS', q_BKXH, k_BKHS) * head_dim**-0.5
-  scores_BKGTS = jnp.where(
-      mask_BTS[:, None, None],
-      scores_BKXS.reshape(rows, kv_heads, groups, steps, -1),
-      jnp.finfo(jnp.float32).min,
+def _causal_backward(kept, grad_BKGTH):
+  # The scores are cheaper to compute again than to keep.
+  q_BKGTH, k_BKHS, v_BKSH, mask_BTS, out_BKGTH, totals = kept
+  steps = q_BKGTH.shape[3]
+  mean_BKGT = _dot('BKGTH,BKGTH->BKGT', grad_BKGTH, out_BKGTH)
+  q_grads, k_grad_BKHS, v_grad_BKSH = [], 0.0, 0.0
+  for (start, end), total_BKGT1 in zip(_blocks(steps), totals, strict=True):
+    here = slice(start, end)
+    q_BKXH = _fold(q_BKGTH[:, :, :, here])
+    grad_BKXH = _fold(grad_BKGTH[:, :, :, here])
+    k_BKHZ, v_BKZH = k_BKHS[..., :end], v_BKSH[:, :, :end]
+    scores_BKGTZ = _scores(
+        q_BKGTH[:, :, :, here], k_BKHZ, mask_BTS[:, here, :end]
+    )
+    weight_BKXZ = _fold(jnp.exp(scores_BKGTZ - total_BKGT1))
+    slope_BKXZ = _dot('BKXH,BKZH->BKXZ', grad_BKXH, v_BKZH)
+    slope_BKXZ -= _fold(mean_BKGT[:, :, :, here, None])
+    slope_BKXZ *= weight_BKXZ * q_BKGTH.shape[-1] ** -0.5
+    slope_BKXZ = slope_BKXZ.astype(q_BKGTH.dtype)
+    q_grad_BKXH = _dot('BKXZ,BKHZ->BKXH', slope_BKXZ, k_BKHZ)
+    q_grads.append(q_grad_BKXH.reshape(grad_BKGTH[:, :, :, here].shape))
+    after = (0, steps - end)
+    k_grad_BKHS += jnp.pad(
+        _dot('BKXH,BKXZ->BKHZ', q_BKXH, slope_BKXZ), [(0, 0)] * 3 + [after]
+    )
+    v_grad_BKSH += jnp.pad(
+        _dot('BKXZ,BKXH->BKZH', weight_BKXZ.astype(v_BKSH.dtype), grad_BKXH),
+        [(0, 0)] * 2 + [after, (0, 0)],
+    )
+  return (
+      jnp.concatenate(q_grads, 3).astype(q_BKGTH.dtype),
+      k_grad_BKHS.astype(k_BKHS.dtype),
+      v_grad_BKSH.astype(v_BKSH.dtype),
+      None,
   )
+
+
+_causal.defvjp(_causal_forward, _causal_backward)
+
+
+def _blocks(steps: int) -> list[tuple[int, int]]:
+  size = _BLOCK * math.ceil(steps / _BLOCK / _MOST_BLOCKS)
+  return [(i, min(i + size, steps)) for i in range(0, steps, size)]
+
+
+def _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS) -> tuple[jax.Array, jax.Array]:
+  """The weighted values, and the logarithm of the weights' sum."""
+  scores_BKGTS = _scores(q_BKGTH, k_BKHS, mask_BTS)
   top_BKGT1 = jnp.max(scores_BKGTS, axis=-1, keepdims=True)
-  weight_BKGTS = jnp.exp(scores_BKGTS - jax.lax.stop_gradient(top_BKGT1))
-  total_BKGT1 = jnp.sum(weight_BKGTS, axis=-1, keepdims=True)
-  weight_BKXS = weight_BKGTS.reshape(scores_BKXS.shape).astype(v_BKSH.dtype)
-  out_BKXH = dot('BKXS,BKSH->BKXH', weight_BKXS, v_BKSH)
-  return out_BKXH.reshape(q_BKGTH.shape) / total_BKGT1
+  weight_BKGTS = jnp.exp(scores_BKGTS - top_BKGT1)
+  sum_BKGT1 = jnp.sum(weight_BKGTS, axis=-1, keepdims=True)
+  weight_BKXS = _fold(weight_BKGTS).astype(v_BKSH.dtype)
+  out_BKXH = _dot('BKXS,BKSH->BKXH', weight_BKXS, v_BKSH)
+  out_BKGTH = out_BKXH.reshape(q_BKGTH.shape) / sum_BKGT1
+  return out_BKGTH, top_BKGT1 + jnp.log(sum_BKGT1)
+
+
+def _scores(q_BKGTH, k_BKHS, mask_BTS) -> jax.Array:
+  scores_BKXS = _dot('BKXH,BKHS->BKXS', _fold(q_BKGTH), k_BKHS)
+  scores_BKXS *= q_BKGTH.shape[-1] ** -0.5
+  scores_BKGTS = scores_BKXS.reshape(*q_BKGTH.shape[:-1], -1)
+  least = jnp.finfo(jnp.float32).min
+  return jnp.where(mask_BTS[:, None, None], scores_BKGTS, least)
+
+
+def _dot(spec: str, x, y) -> jax.Array:
+  return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _fold(x_BKGTH) -> jax.Array:
+  rows, kv_heads, groups, steps, size = x_BKGTH.shape
+  return x_BKGTH.reshape(rows, kv_heads, groups * steps, size)
 
 
 def _split_heads(q_BTNH, kv_heads: int) -> jax.Array:
