@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ class Letters:
     return [2, *ids(user)], [*ids(answer), 1]
 
 
-def load(model, revision, *, dtype, place):
+def load(model, revision, *, dtype, template, place):
   """In place of policy.load: a random model of a fixed seed."""
   rng = np.random.default_rng(0)
 
@@ -284,6 +285,37 @@ def test_simpo_needs_no_reference(tmp_path):
   losses = [line['loss'] for line in lines(tmp_path)]
   assert losses[-1] < losses[0] != pytest.approx(math.log(2), abs=1e-3)
   assert not (tmp_path / 'align' / 'reference').exists()
+
+
+def goes_on(workdir, whole, **train):
+  """Trains on from the adapter of a whole run; the lines of its journal."""
+  cfg = config(**train)
+  cfg.adapter = str(whole.workdir / 'align' / 'adapter')
+  align.run(cfg, write_pairs(workdir))
+  return lines(workdir)
+
+
+def test_it_goes_on_from_an_adapter_against_the_plain_model(whole, tmp_path):
+  first, *_ = goes_on(tmp_path, whole)
+  # The policy has moved away already: beyond where the adapter's run ended.
+  assert first['loss'] < whole.counts['train_loss'] + 0.05
+  assert first['loss'] != pytest.approx(math.log(2), abs=1e-2)
+  assert adapter(tmp_path) != adapter(whole.workdir)
+
+
+def test_a_reference_that_starts_where_the_run_does(whole, tmp_path):
+  first, *_ = goes_on(tmp_path, whole, reference='start', keep=1)
+  assert first['loss'] == pytest.approx(math.log(2), abs=1e-6)
+  assert first['rewards/margins'] == pytest.approx(0, abs=1e-6)
+  # Of another start neither the reference nor a checkpoint is of use.
+  other = tmp_path / 'other'
+  shutil.copytree(tmp_path / 'align' / 'adapter', other)
+  cfg = config(reference='start')
+  cfg.adapter = str(other)
+  with pytest.raises(ValueError, match='was trained on other data'):
+    align.run(cfg, tmp_path)
+  references = list((tmp_path / 'align' / 'reference').iterdir())
+  assert len(references) == 4  # of both splits, under both adapters
 
 
 def test_what_the_settings_ask_the_training_for(whole, monkeypatch):
