@@ -6,7 +6,8 @@ import ast
 import importlib
 import pathlib
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 import pytest
 
 from calm_jax import paper, settings, systems
@@ -88,3 +89,14 @@ def test_the_papers_numbers():
     assert (c.train.accumulation, c.train.clip_norm) == (8, 1.0)
     assert (c.pair.val_size, c.pair.positives) == (0.06, 'last')
     assert c.seed == 42
+
+
+@pytest.mark.parametrize(('text', 'value'), [('48', 48), ('auto', 'auto')])
+def test_slots_are_a_number_or_auto_on_the_command_line(text, value):
+  values = flags.FlagValues()
+  path = pathlib.Path(base.__file__)
+  config_flags.DEFINE_config_file('config', flag_values=values)
+  values(['main', f'--config={path}', f'--config.sample.slots={text}'])
+  cfg = settings.normalise(values.config)
+  assert cfg.sample.slots == value
+  assert not [p for p in settings.problems(cfg) if 'slots' in p]
