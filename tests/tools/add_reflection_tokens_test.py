@@ -107,3 +107,19 @@ def test_the_names_are_those_of_the_real_tokenizer(real_data):
   names = {token['content'] for token in spec['added_tokens']}
   assert names - set(selfrag.TOKENS) == {'<unk>', '<s>', '</s>', '<pad>'}
   assert set(selfrag.TOKENS) < names
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings('ignore')
+def test_transformers_reads_the_folder(tiny_model, tmp_path):
+  torch = pytest.importorskip('torch', reason='parity needs torch')
+  transformers = pytest.importorskip('transformers')
+  add_reflection_tokens.add(tiny_model, tmp_path / 'out', seed=0)
+  ours = load(tmp_path / 'out')
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'out')
+  ids = [ours.tokenizer.id_of(name) for name in selfrag.TOKENS]
+  assert theirs.convert_tokens_to_ids(list(selfrag.TOKENS)) == ids
+  model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'out')
+  with torch.no_grad():
+    found = model(torch.tensor([ids])).logits[0]
+  np.testing.assert_allclose(found, logits(ours, ids), atol=1e-4)
