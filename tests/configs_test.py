@@ -7,7 +7,7 @@ import importlib
 import pathlib
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags, ConfigDict
 import pytest
 
 from calm_jax import paper, settings, systems
@@ -94,9 +94,9 @@ def test_the_papers_numbers():
 @pytest.mark.parametrize(('text', 'value'), [('48', 48), ('auto', 'auto')])
 def test_slots_are_a_number_or_auto_on_the_command_line(text, value):
   values = flags.FlagValues()
-  path = pathlib.Path(base.__file__)
-  config_flags.DEFINE_config_file('config', flag_values=values)
-  values(['main', f'--config={path}', f'--config.sample.slots={text}'])
+  made = base.get_config()
+  config_flags.DEFINE_config_dict('config', made, flag_values=values)
+  values(['main', f'--config.sample.slots={text}'])
   cfg = settings.normalise(values.config)
   assert cfg.sample.slots == value
   assert not [p for p in settings.problems(cfg) if 'slots' in p]
