@@ -24,7 +24,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from calm_jax import experiment, guard, pipeline, settings, systems
-from calm_jax.lm import compilation, hosts
+from calm_jax.lm import compilation, hosts, pages
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', lock_config=True, help_string='Python file of the settings.'
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}')
   try:
     compilation.keep()
+    pages.keep()
     hosts.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     experiment.run(_CONFIG.value, workdir, tuple(_STAGES.value))
