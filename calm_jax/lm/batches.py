@@ -7,9 +7,11 @@ computed once. `rejected` goes on from the prompt's positions and does not see
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy as np
 PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
 
 # Lengths are multiples of this; compiled shapes stay few, and GPU tiles full.
-_MULTIPLE = 64
+_MULTIPLE = 32
 
 
 class Row(NamedTuple):
@@ -128,12 +130,17 @@ def need(rows: Sequence[Row], index_X: np.ndarray) -> Shape:
 
 
 def shapes(needs: Sequence[Shape], *, limit: int) -> tuple[Shape, ...]:
-  """At most `limit` shapes, the shortest first, that hold all batches."""
-  lengths = sorted(n.length for n in needs)
-  ranks = (math.ceil(len(lengths) * k / limit) for k in range(1, limit + 1))
-  tops = sorted({_round_up(lengths[rank - 1]) for rank in ranks if rank})
+  """At most `limit` shapes, the shortest first, with little padding in all."""
+  counts = collections.Counter(_round_up(n.length) for n in needs)
+  tops = sorted(counts)
+  while len(tops) > limit:
+    # Give up the length whose batches lose least when padded to the next.
+    losses = [counts[a] * (b - a) for a, b in itertools.pairwise(tops)]
+    low = tops.pop(losses.index(min(losses)))
+    high = next(top for top in tops if top > low)
+    counts[high] += counts[low]
   found = []
-  for low, high in zip([0, *tops], tops, strict=False):
+  for low, high in itertools.pairwise([0, *tops]):
     completions = [n.completion for n in needs if low < n.length <= high]
     found.append(Shape(high, _round_up(max(completions))))
   return tuple(found)
