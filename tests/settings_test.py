@@ -7,7 +7,7 @@ import json
 import pytest
 
 from calm_jax import datasets, rules, settings
-from calm_jax.lm import hosts
+from calm_jax.lm import chat, hosts
 from configs import base, tiny
 
 ALL = base.get_config()
@@ -300,6 +300,27 @@ def test_losses_of_pairs_are_not_for_targets(cfg):
   assert problems(cfg, train__method='dpo', train__sft_weight=1.0) == ''
   said = problems(cfg, train__method='sft', train__loss='sigmoid')
   assert 'are for pairs' in said
+
+
+@pytest.mark.parametrize('mode', ['adaptive', 'always'])
+def test_passages_must_come_from_somewhere(cfg, mode):
+  assert 'needs passages' in problems(cfg, selfrag__mode=mode)
+  assert problems(cfg, retrieve__backend='lancedb') == ''
+  edits = {'retrieve__backend': 'none', 'selfrag__mode': 'never'}
+  assert problems(cfg, **edits) == ''
+
+
+def test_reflection_tokens_are_not_kept_in_rebuilt_answers(cfg):
+  assert problems(cfg, selfrag__keep_tokens=True) == ''
+  assert 'set one to False' in problems(cfg, selfrag__mode='never')
+  assert problems(cfg, pair__rebuild=False) == ''
+
+
+def test_templates_by_name_are_those_that_there_are():
+  rule = rules.RULES['prompt.template']
+  for name in ('', *chat.TEMPLATES):
+    assert rule(name) is None
+  assert "did you mean 'selfrag'?" in str(rule('self-rag'))
 
 
 def test_two_axes_cannot_both_take_what_is_left(cfg):
