@@ -31,6 +31,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from calm_jax import console, records
+from calm_jax.lm import compilation, pages
 from tools import benchmark_report as report
 from tools import benchmark_turns as turns
 from tools import benchmark_work as work
@@ -108,6 +109,9 @@ def prepare_environment(device: str, threads: int, *, shared: bool) -> None:
     # The other side holds a second copy of the weights on the same device.
     os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.6')
   os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+  # As calm_jax.main does.
+  compilation.keep()
+  pages.keep()
 
 
 def measure() -> dict[str, Any]:

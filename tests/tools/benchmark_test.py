@@ -230,7 +230,7 @@ def test_what_cannot_be_is_refused(flags, message):
 
 
 def test_what_is_not_there_is_an_error():
-  with pytest.raises(ValueError, match='there are llama3-8b, mistral-7b'):
+  with pytest.raises(ValueError, match='there are llama3-8b, '):
     benchmark_model.random_model('llama', 'float32', 0)
   with pytest.raises(ValueError, match='--device=tpu: jax found'):
     benchmark_device.check('tpu')
