@@ -95,8 +95,11 @@ def test_the_papers_numbers():
 def test_slots_are_a_number_or_auto_on_the_command_line(text, value):
   values = flags.FlagValues()
   made = base.get_config()
-  config_flags.DEFINE_config_dict('config', made, flag_values=values)
-  values(['main', f'--config.sample.slots={text}'])
+  line = ['main', f'--config.sample.slots={text}']
+  config_flags.DEFINE_config_dict(
+      'config', made, flag_values=values, sys_argv=line
+  )
+  values(line)
   cfg = settings.normalise(values.config)
   assert cfg.sample.slots == value
   assert not [p for p in settings.problems(cfg) if 'slots' in p]
