@@ -7,7 +7,7 @@ the table as Markdown and CSV, and a page.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import csv
 import dataclasses
 import io
@@ -19,7 +19,7 @@ import numpy as np
 from calm_jax import paper as papers
 from calm_jax import records
 from calm_jax.html import comparison, page, votes
-from calm_jax.qa import languages, metrics, scoring
+from calm_jax.qa import languages, lineage, metrics, scoring
 
 READS = ('translate', 'vote', 'pair', 'evaluate')  # stages of each system
 PAGE, TEXT, CSV = 'report.html', 'table.md', 'table.csv'
@@ -41,22 +41,6 @@ _GROWTH = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class System:
-  """One system: where its folders are, and how it came about.
-
-  `trained_on` are the languages that were sampled and trained on, none where
-  nothing was trained; `start` is the system that it was trained on from.
-  """
-
-  name: str
-  folder: pathlib.Path
-  setting: str
-  languages: tuple[str, ...]
-  trained_on: tuple[str, ...]
-  start: str = ''
-
-
 class Ballot(NamedTuple):
   """What won the vote of one or more systems, and what was chosen for pairs."""
 
@@ -66,7 +50,7 @@ class Ballot(NamedTuple):
 
 
 def run(
-    systems: Sequence[System],
+    systems: Sequence[lineage.System],
     folder: pathlib.Path,
     *,
     paper: str,
@@ -94,8 +78,16 @@ def run(
       'tables': tables,
       'notes': comparison.NOTES,
       'contrasts': [(s, _by_pair(contrasts, s)) for s in groups],
-      'kept': [(s, kept(systems, scores, s)) for s in groups],
-      'growth': list(_growth(systems, scores, groups)),
+      'kept': [
+          (s, lineage.kept(systems, scores, s, _langs(systems))) for s in groups
+      ],
+      'growth': [
+          (setting, comparison.growth(points, _GROWTH))
+          for setting in groups
+          if (
+              points := lineage.growth(systems, scores, setting, tuple(_GROWTH))
+          )
+      ],
       'growth_legend': comparison.growth_legend(_GROWTH),
       'ballots': ballots,
       'langs': _langs(systems),
@@ -111,59 +103,8 @@ def run(
   }
 
 
-def kept(
-    systems: Sequence[System], scores: Iterable[records.Score], setting: str
-) -> list[tuple[str, list[comparison.Kept]]]:
-  """The forgetting matrix: accuracy now, and against the best before.
-
-  The best is that of the systems which a system was trained on from, since the
-  first of them that was trained on the language. Rows are the systems of such
-  chains, in order.
-  """
-  found = {
-      (s.system, s.lang): s.value
-      for s in scores
-      if s.setting == setting and s.metric == 'accuracy' and s.lang != 'all'
-  }
-  by_name = {system.name: system for system in systems}
-  starts = {system.start for system in systems}
-  rows = []
-  for system in systems:
-    if system.trained_on and (system.start or system.name in starts):
-      chain = _chain(system, by_name)
-      rows.append(
-          (
-              system.name,
-              [_kept(chain, lang, found) for lang in _langs(systems)],
-          )
-      )
-  return rows if any(system.start for system in systems) else []
-
-
-def _chain(system: System, by_name: Mapping[str, System]) -> list[System]:
-  """What a system was trained on from, the first of it first, then itself."""
-  chain = [system]
-  while chain[0].start in by_name:
-    chain.insert(0, by_name[chain[0].start])
-  return chain
-
-
-def _kept(
-    chain: Sequence[System],
-    lang: str,
-    found: Mapping[tuple[str, str], float],
-) -> comparison.Kept:
-  *before, now = chain
-  taught = [i for i, s in enumerate(before) if lang in s.trained_on]
-  past = before[taught[0] :] if taught else []
-  values = [v for s in past if (v := found.get((s.name, lang))) is not None]
-  value = found.get((now.name, lang))
-  change = None if value is None or not values else value - max(values)
-  return comparison.Kept(lang, value, change, lang in now.trained_on)
-
-
 def _settings(
-    systems: Iterable[System],
+    systems: Iterable[lineage.System],
 ) -> dict[str, dict[str, metrics.Answers]]:
   """The answers by setting and system; a setting has one set of questions.
 
@@ -185,7 +126,7 @@ def _settings(
   return groups
 
 
-def _answers(system: System) -> metrics.Answers | None:
+def _answers(system: lineage.System) -> metrics.Answers | None:
   """What a system answered after its training, or without one."""
   for kind in ('aligned', 'base'):
     paths = sorted((system.folder / 'evaluate' / kind).glob('*.jsonl'))
@@ -283,29 +224,9 @@ def _by_pair(
   return pairs
 
 
-def _growth(
-    systems: Iterable[System],
-    scores: Sequence[records.Score],
-    settings: Iterable[str],
-) -> Iterator[tuple[str, object]]:
-  """A figure a setting, where systems were trained on more and more languages.
-
-  Only systems that start anew: the others have seen what came before, too.
-  """
-  sizes = {s.name: len(s.trained_on) for s in systems if not s.start}
-  for setting in settings:
-    points: dict[int, dict[str, float]] = {}
-    for score in scores:
-      wanted = score.metric in _GROWTH and score.lang == 'all'
-      if score.setting == setting and wanted and score.system in sizes:
-        points.setdefault(sizes[score.system], {})[score.metric] = score.value
-    if len(points.keys() - {0}) > 1:
-      yield setting, comparison.growth(points, _GROWTH)
-
-
-def _ballots(systems: Iterable[System]) -> list[Ballot]:
+def _ballots(systems: Iterable[lineage.System]) -> list[Ballot]:
   """Each vote once, with the names of all systems that share it."""
-  shared: dict[pathlib.Path, list[System]] = {}
+  shared: dict[pathlib.Path, list[lineage.System]] = {}
   for system in systems:
     path = system.folder / 'vote' / 'votes.jsonl'
     if path.exists():
@@ -313,7 +234,7 @@ def _ballots(systems: Iterable[System]) -> list[Ballot]:
   return [_ballot(path, sharing) for path, sharing in shared.items()]
 
 
-def _ballot(path: pathlib.Path, sharing: Sequence[System]) -> Ballot:
+def _ballot(path: pathlib.Path, sharing: Sequence[lineage.System]) -> Ballot:
   first = sharing[0]
   questions = first.folder / 'translate' / 'train.jsonl'
   gold = {q.id: q.gold for q in records.read_jsonl(questions, records.Question)}
@@ -324,16 +245,18 @@ def _ballot(path: pathlib.Path, sharing: Sequence[System]) -> Ballot:
   return Ballot(names, tally, _chosen(sharing))
 
 
-def _chosen(sharing: Iterable[System]) -> collections.Counter[str]:
+def _chosen(sharing: Iterable[lineage.System]) -> collections.Counter[str]:
   """How often each language's answer is the chosen one, in the first pairs."""
   for system in sharing:
     for path in (system.folder / 'pair').glob('train.jsonl'):
-      if '"chosen_lang"' in path.open(encoding='utf-8').readline():
+      with path.open(encoding='utf-8') as lines:
+        pairs_are_there = '"chosen_lang"' in lines.readline()
+      if pairs_are_there:  # and not targets to imitate
         pairs = records.read_jsonl(path, records.Pair)
         return collections.Counter(pair.chosen_lang for pair in pairs)
   return collections.Counter()
 
 
-def _langs(systems: Iterable[System]) -> list[str]:
+def _langs(systems: Iterable[lineage.System]) -> list[str]:
   found = {lang for system in systems for lang in system.languages}
   return [lang for lang in languages.LANGUAGES if lang in found]

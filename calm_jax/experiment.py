@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from calm_jax import console, guard, ledger, pipeline, settings, systems
 from calm_jax.lm import hosts
+from calm_jax.qa import lineage
 
 COMPARE = 'compare'  # what --stages calls the comparison
 _NEXT = 'next system'  # what the leader tells the other processes
@@ -153,10 +154,7 @@ def _compare(
     pipeline.run_stage(
         item,
         lambda cfg, workdir: compare.run(
-            [
-                compare.System(*_facts(name, members[name], workdir))
-                for name in plans
-            ],
+            [_system(name, members[name], workdir) for name in plans],
             workdir / COMPARE,
             paper=cfg.paper,
             resamples=cfg.evaluate.bootstrap,
@@ -180,16 +178,15 @@ def _compared(plans: Plans, reads: Sequence[str]) -> dict[str, str]:
   return found
 
 
-def _facts(
+def _system(
     name: str, own: ConfigDict, workdir: pathlib.Path
-) -> tuple[str, pathlib.Path, str, tuple[str, ...], tuple[str, ...], str]:
-  """What a compare.System holds of one system."""
+) -> lineage.System:
   sampled = tuple(own.sample.languages or own.languages)
-  return (
-      name,
-      workdir / systems.FOLDER / name,
-      f'{own.data.name} {own.data.test_split}',
-      tuple(own.languages),
-      () if own.train.method == 'none' else sampled,
-      systems.parent(own),
+  return lineage.System(
+      name=name,
+      folder=workdir / systems.FOLDER / name,
+      setting=f'{own.data.name} {own.data.test_split}',
+      languages=tuple(own.languages),
+      trained_on=() if own.train.method == 'none' else sampled,
+      start=systems.parent(own),
   )

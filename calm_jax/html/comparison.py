@@ -77,16 +77,6 @@ class Table:
   title: str = ''
 
 
-@dataclasses.dataclass(frozen=True)
-class Kept:
-  """What a system still knows of a language, against its best before."""
-
-  lang: str
-  value: float | None
-  change: float | None  # None where none before it was trained on the language
-  trained: bool  # whether this system was
-
-
 def table(
     setting: str,
     scores: Iterable[records.Score],
