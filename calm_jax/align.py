@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
 import functools
 import hashlib
 import json
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import numpy as np
 
-from calm_jax import console, ledger, records
+from calm_jax import console, ledger, monitor, records
 from calm_jax.lm import (
     batches,
     capacity,
@@ -36,6 +37,9 @@ from calm_jax.lm import tokenizer as tokenizer_lib
 from calm_jax.retrieval import selfrag
 
 Counts = dict[str, int | float]
+
+# The newest of these are among the counts of the stage.
+_TOLD = ('loss', 'rewards/accuracies', 'agreement', 'consistency', 'unparsed')
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
@@ -66,6 +70,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
       'Lower train.batch_size or train.max_length, or set train.remat=full',
   ):
     job, optimizer = _job(cfg, mesh, policy, start, rows, twice, folder)
+    job = _watched(cfg, workdir, policy, job)
     fresh = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
     fresh = sharding.place_tree(mesh, fresh)
     with checkpoint.Checkpoints(
@@ -74,15 +79,20 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
         fingerprint=fingerprint,
     ) as checkpoints:
       state, last = _train(job, fresh, checkpoints, folder)
-      save(folder / 'adapter', state.lora)
-      if (best := checkpoints.restore_best(fresh)) is not None:
+      best = checkpoints.restore_best(fresh)
+      if best is not None:
         save(folder / 'adapter_best', best.lora)
         counts['best_step'] = int(best.step)
-  counts['steps'] = job.plan.steps
+      # Whoever stops for want of a better step wants the best.
+      chosen = best if best is not None and cfg.train.patience else state
+      save(folder / 'adapter', chosen.lora)
+  counts['steps'] = int(state.step)
+  if state.step < job.plan.steps:
+    counts['steps_planned'] = job.plan.steps
   return counts | {
       f'{split}_{name}': metrics[name]
       for split, metrics in last.items()
-      for name in ('loss', 'rewards/accuracies')
+      for name in _TOLD
       if name in metrics
   }
 
@@ -253,6 +263,20 @@ def _job(
       eval_every=train.eval_every,
   )
   return job, optimizer
+
+
+def _watched(
+    cfg: ConfigDict, workdir: pathlib.Path, policy: policy_lib.Policy, job
+) -> loop.Job:
+  """The job with what it watches, and held-out questions if they are asked."""
+  job = dataclasses.replace(
+      job, watched=cfg.train.monitor_metric, patience=cfg.train.patience
+  )
+  if not cfg.train.monitor:
+    return job
+  model = monitor.load(cfg, policy, job.mesh)
+  measure = monitor.build(cfg, workdir, model)
+  return dataclasses.replace(job, monitor=measure)
 
 
 def _reference(cfg, mesh, policy, objective, start: decoder.Params):

@@ -219,6 +219,48 @@ def _kept_tokens(mode: str, keep: bool, rebuild: bool) -> str | None:
   )
 
 
+def _monitor(
+    count: int,
+    metric: str,
+    file: str,
+    mode: str,
+    sampled: tuple[str, ...],
+    langs: tuple[str, ...],
+) -> str | None:
+  if not count and metric != 'loss':
+    return (
+        f'config.train.monitor_metric = {metric!r} is measured on held-out'
+        ' questions: set config.train.monitor to how many, or the metric to'
+        ' loss'
+    )
+  if count and file:
+    return (
+        'config.train.monitor asks questions that were voted on, and a run with'
+        ' config.pair.file has no votes: set it to 0'
+    )
+  if count and mode != 'off':
+    return (
+        'config.train.monitor asks for plain answers only: set it to 0 with'
+        ' config.selfrag.mode'
+    )
+  if metric == 'consistency' and len(sampled or langs) < 2:
+    return (
+        'config.train.monitor_metric=consistency needs two languages that'
+        ' vote: use agreement, or add a language'
+    )
+  return None
+
+
+def _patience(patience: int, metric: str, val_size: float) -> str | None:
+  if not patience or metric != 'loss' or val_size:
+    return None
+  return (
+      f'config.train.patience = {patience} waits for a better validation, and'
+      ' config.pair.val_size = 0 leaves nothing to validate on: raise it, or'
+      ' set patience to 0'
+  )
+
+
 TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('mesh.data', 'mesh.fsdp', 'mesh.tensor'), _mesh),
     (('sample.m', 'sample.temperature'), _copies),
@@ -252,6 +294,25 @@ TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     ),
     (('train.method', 'train.loss', 'train.label_smoothing'), _smoothing),
     (('train.method', 'train.loss', 'train.sft_weight'), _pair_losses),
+    (
+        (
+            'train.monitor',
+            'train.monitor_metric',
+            'pair.file',
+            'selfrag.mode',
+            'sample.languages',
+            'languages',
+        ),
+        _monitor,
+    ),
+    (
+        (
+            'train.patience',
+            'train.monitor_metric',
+            'pair.val_size',
+        ),
+        _patience,
+    ),
     (('data.name', 'data.path'), _data_path),
     (('data.name', 'data.path', 'data.train_split', 'languages'), _data_files),
     (('data.name', 'data.path', 'data.test_split', 'languages'), _data_files),

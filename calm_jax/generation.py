@@ -131,7 +131,7 @@ def answer_all(
   return chosen | in_shards(
       folder,
       work,
-      lambda part, on_done, name: _answer(policy, part, settled, on_done),
+      lambda part, on_done, name: answer(policy, part, settled, on_done),
       about=f'{policy.base.identity}|{settled}',
       size=lambda w: len(w.request.digests),
       shard=shard,
@@ -363,12 +363,13 @@ def sample(
   )
 
 
-def _answer(
+def answer(
     policy: Policy,
     work: Sequence[Work],
     decoding: Decoding,
-    on_done: shares.OnDone,
+    on_done: shares.OnDone = lambda answered, drawn: None,
 ) -> Iterator[Row]:
+  """Every sample of all work; `decoding` is settled."""
   requests = [w.request for w in work]
   completions = draw(policy, requests, decoding, on_done=on_done)
   tokenizer = policy.base.tokenizer

@@ -6,7 +6,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from calm_jax import guard, ledger, translators
+from calm_jax import guard, ledger, settings, translators
 from calm_jax.datasets import demo, textbooks
 
 
@@ -43,6 +43,25 @@ def _start(cfg: ConfigDict) -> dict[str, str]:
   folder = pathlib.Path(cfg.adapter)
   found = ledger.digest(folder) if folder.is_dir() else cfg.adapter
   return _model(cfg) | {'adapter': found}
+
+
+# What answers to held-out questions depend on.
+_ASKED = (
+    'prompt.style',
+    'prompt.shots',
+    'sample.answer',
+    'sample.slots',
+    'evaluate.max_new_tokens',
+)
+
+
+def _training(cfg: ConfigDict) -> dict[str, str]:
+  """What training starts with, and what it asks where it is monitored."""
+  found = _start(cfg)
+  if cfg.train.monitor:
+    flat = settings.flatten(cfg)
+    found |= {name: str(flat[name]) for name in _ASKED}
+  return found
 
 
 # Readers that keep no question which lacks a language that is asked for.
@@ -190,7 +209,7 @@ STAGES = (
             'selfrag.mode',
             'selfrag.keep_tokens',
         ),
-        inputs=_start,
+        inputs=_training,
         on_devices=_always,
         idle=_untrained,
     ),

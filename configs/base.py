@@ -148,6 +148,14 @@ def get_config():
   c.train.weight_decay = 0.0  # framework
   c.train.clip_norm = 1.0  # global gradient norm (framework)
   c.train.eval_every = 50  # steps between validations and checkpoints
+  # Held-out questions answered at each validation without gold labels; 0: off.
+  c.train.monitor = 0
+  # What makes a step the best: loss of validation (default), or with monitor
+  # agreement (with the vote) or consistency (between languages).
+  c.train.monitor_metric = 'loss'
+  # Validations without a better step before training stops, and adapter/ is
+  # the best step's; 0: never.
+  c.train.patience = 0
   c.train.keep = 2  # newest checkpoints kept beside the best
 
   c.evaluate = ConfigDict()

@@ -22,7 +22,7 @@ LAYERS = (
     ('datasets', 'translators', 'retrieval', 'generation'),
     ('reflection_tokens',),
     ('reflection',),
-    ('rules', 'combinations'),
+    ('rules', 'combinations', 'monitor'),
     ('settings',),
     ('systems',),
     ('ledger',),

@@ -14,6 +14,9 @@ from calm_jax.html import plots
 _POINTS = 200
 _FIRST = {
     'loss': 'Loss',
+    'agreement': 'Held-out answers that agree with the vote, percent',
+    'consistency': 'Held-out answers alike between languages, percent',
+    'unparsed': 'Held-out answers that name no option, percent',
     'rewards/margins': 'Reward margin, chosen − rejected',
     'rewards/accuracies': 'Rewards ranked right, share',
     'rewards/chosen': 'Reward of chosen',
@@ -25,6 +28,7 @@ _NOT_CURVES = ('step', 'split', 'epoch', 'time', 'seconds')
 _SPLITS = {
     'train': plots.Series('train', 'train'),
     'val': plots.Series('validation', 'val'),
+    'monitor': plots.Series('held-out questions', 'third'),
 }
 
 

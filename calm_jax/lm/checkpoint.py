@@ -34,10 +34,13 @@ class Checkpoints:
     # and an adapter takes a fraction of a second.
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-    self._losses: dict[int, float | None] = {}
-    for step in self._manager.all_steps():
+    self._steps: set[int] = set()
+    # Of every validation of the run, those of deleted steps included.
+    self._scores: dict[int, float] = {}
+    for step in sorted(self._manager.all_steps()):
       if meta := self._read_meta(step):
-        self._losses[step] = meta['val_loss']
+        self._steps.add(step)
+        self._scores = {int(s): score for s, score in meta['scores']}
 
   def __enter__(self) -> Checkpoints:
     return self
@@ -45,14 +48,18 @@ class Checkpoints:
   def __exit__(self, *exc: object) -> None:
     self._manager.close()
 
-  def save(self, step: int, state: Any, *, val_loss: float | None) -> None:
-    """Commits a step, then deletes those that are neither new nor best."""
+  def save(self, step: int, state: Any, *, score: float | None) -> None:
+    """Commits a step, then deletes those that are neither new nor best.
+
+    The lower `score`, the better; None is a step that was not validated.
+    """
+    scores = self._scores | ({} if score is None else {step: score})
     flat = _flatten(state)
     meta = {
         'digest': _digest(flat),
         'fingerprint': self._print,
         'shapes': _describe(flat),
-        'val_loss': val_loss,
+        'scores': sorted(scores.items()),
     }
     items = ocp.args.Composite(
         state=ocp.args.StandardSave(flat),
@@ -64,9 +71,10 @@ class Checkpoints:
       raise ValueError(
           f'{self._folder}: step {step} was not saved, there are {steps}'
       )
-    self._losses[step] = val_loss
-    kept = {*sorted(self._losses)[-self._keep :], self.best}
-    for old in [s for s in self._losses if s not in kept]:
+    self._steps.add(step)
+    self._scores = scores
+    kept = {*sorted(self._steps)[-self._keep :], self.best}
+    for old in self._steps - kept:
       self._delete(old)
 
   def restore(self, like: Any) -> Any | None:
@@ -82,20 +90,26 @@ class Checkpoints:
         return state
       console.say(f'  warning: {self._folder}/{step} is damaged; deleted')
       self._delete(step)
+      self._scores.pop(step, None)  # a run goes on before it
     return None
 
   def restore_best(self, like: Any) -> Any | None:
-    """The state with the lowest validation loss; None if none was measured."""
+    """The state with the best score; None where nothing was validated."""
     return None if self.best is None else self._load(self.best, like)
 
   @property
   def best(self) -> int | None:
-    measured = {s: x for s, x in self._losses.items() if x is not None}
-    return min(measured, key=lambda s: (measured[s], s)) if measured else None
+    measured = self._steps & self._scores.keys()
+    return min(measured, key=lambda s: (self._scores[s], s), default=None)
+
+  @property
+  def waited(self) -> int:
+    """How many validations there were since the best one."""
+    return sum(s > (self.best or 0) for s in self._scores)
 
   def _delete(self, step: int) -> None:
     self._manager.delete(step)
-    self._losses.pop(step, None)
+    self._steps.discard(step)
 
   def _read_meta(self, step: int) -> dict[str, Any] | None:
     """What was noted about a step, or None where the note is damaged."""

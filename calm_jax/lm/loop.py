@@ -28,9 +28,9 @@ from calm_jax.lm import (
 )
 from calm_jax.lm import journal as journal_lib
 
-# A compilation costs about as much as this many steps, so a run has fewer
-# shapes than that, and never more than four.
-_STEPS_PER_SHAPE, _MAX_SHAPES = 50, 4
+# A compilation costs about as much as this many micro-batches, on CPU fewer and
+# on GPU more; so a run has a shape for so many, and never more than these.
+_BATCHES_PER_SHAPE, _MAX_SHAPES = 50, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Job:
   """What a run is made of, but for its state.
 
   `step` and `evaluate` are the programs of `training`; `eval_batch` rows are
-  validated at a time, after every `eval_every` steps and the last.
+  validated at a time, after every `eval_every` steps and the last. What is
+  `watched` there decides which step is best.
   """
 
   mesh: Mesh
@@ -59,6 +60,11 @@ class Job:
   schedule: optimizer.Schedule
   eval_batch: int
   eval_every: int
+  shapes: int | None = None  # to compile; None: fewer for a short run
+  # Measures an adapter in another way, at the same times as validation.
+  monitor: Callable[[decoder.Params], dict[str, float]] | None = None
+  watched: str = 'loss'  # of validation, or a metric of `monitor`: a gain
+  patience: int = 0  # validations without a better one; 0: all steps are done
 
 
 def run(
@@ -71,6 +77,8 @@ def run(
 ) -> training.TrainState:
   """Trains from `state` to the plan's last step, with a checkpoint there.
 
+  Or to the step at which patience ends, which a restart finds as well.
+
   On SIGTERM or Ctrl-C the current step ends, a checkpoint is saved, and the
   signal takes its course. Of several processes all do so, whoever got it.
 
@@ -79,23 +87,21 @@ def run(
   """
   start = int(state.step)
   advance(start, '')
-  choices = _train_shapes(job.plan, job.train.rows)
+  choices = _train_shapes(job)
   lengths = ', '.join(str(shape.length) for shape in choices)
   console.say(f'  {job.plan.steps} steps, rows padded to {lengths} tokens')
   with _deferred_signals() as caught:
     for done in range(start + 1, job.plan.steps + 1):
+      if _enough(job, checkpoints):
+        break
       state, metrics = _step(job, state, done, choices)
       journal.write(done, 'train', metrics)
       advance(1, _note(metrics))
       due = done % job.eval_every == 0 or done == job.plan.steps
       stopping = _stopping(caught)
       if due or stopping:
-        val_loss = None
-        if due and job.val.rows:
-          val = validate(job, state.lora)
-          journal.write(done, 'val', val)
-          val_loss = val['loss']
-        checkpoints.save(done, state, val_loss=val_loss)
+        score = _score(job, state.lora, done, journal) if due else None
+        checkpoints.save(done, state, score=score)
       if stopping:
         break
   return state
@@ -112,6 +118,32 @@ def validate(job: Job, lora: decoder.Params) -> dict[str, float]:
     placed = sharding.place_batch(job.mesh, batch)
     parts.append(jax.device_get(job.evaluate(lora, job.params, placed)))
   return training.merge_means(parts)
+
+
+def _score(
+    job: Job, lora: decoder.Params, done: int, journal: journal_lib.Journal
+) -> float | None:
+  """Validates and notes it; what is watched, the lower the better."""
+  val, found = {}, {}
+  if job.val.rows:
+    val = validate(job, lora)
+    journal.write(done, 'val', val)
+  if job.monitor is not None:
+    found = job.monitor(lora)
+    journal.write(done, 'monitor', found)
+  if job.watched == 'loss':
+    return val.get('loss')
+  return -found[job.watched]
+
+
+def _enough(job: Job, checkpoints: checkpoint.Checkpoints) -> bool:
+  if not job.patience or checkpoints.waited < job.patience:
+    return False
+  console.say(
+      f'  stops: {job.watched} has not improved for {job.patience} validations'
+      f' since step {checkpoints.best}'
+  )
+  return True
 
 
 def _step(
@@ -142,12 +174,14 @@ def _step(
   }
 
 
-def _train_shapes(
-    plan: batches.Plan, rows: Sequence[batches.Row]
-) -> tuple[batches.Shape, ...]:
+def _train_shapes(job: Job) -> tuple[batches.Shape, ...]:
   """Chosen from all steps of the run: a resumed run chooses the same."""
+  plan, rows = job.plan, job.train.rows
   needs = [batches.need(rows, plan.rows_AB(s)) for s in range(plan.steps)]
-  limit = min(_MAX_SHAPES, 1 + plan.steps // _STEPS_PER_SHAPE)
+  limit = job.shapes
+  if limit is None:
+    done = plan.steps * plan.accumulation
+    limit = min(_MAX_SHAPES, 1 + done // _BATCHES_PER_SHAPE)
   return batches.shapes(needs, limit=limit)
 
 

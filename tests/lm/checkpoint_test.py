@@ -57,7 +57,7 @@ def _assert_equal(a, b):
 def test_a_state_comes_back_whole(tmp_path):
   with _open(tmp_path) as checkpoints:
     assert checkpoints.restore(_state(0)) is None
-    checkpoints.save(7, _state(7), val_loss=None)
+    checkpoints.save(7, _state(7), score=None)
   with _open(tmp_path) as checkpoints:
     restored = checkpoints.restore(_state(0))
   _assert_equal(restored, _state(7))
@@ -67,7 +67,7 @@ def test_a_state_comes_back_whole(tmp_path):
 def test_a_state_lands_where_the_template_lies(tmp_path):
   device = jax.devices()[-1]
   with _open(tmp_path) as checkpoints:
-    checkpoints.save(1, _state(1), val_loss=None)
+    checkpoints.save(1, _state(1), score=None)
     restored = checkpoints.restore(jax.device_put(_state(0), device))
   assert restored.step.devices() == {device}
 
@@ -76,21 +76,36 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
   losses = {5: 0.3, 10: 0.1, 15: 0.4, 20: None, 25: 0.2, 30: 0.5}
   with _open(tmp_path) as checkpoints:
     for step, loss in losses.items():
-      checkpoints.save(step, _state(step), val_loss=loss)
+      checkpoints.save(step, _state(step), score=loss)
   assert _steps(tmp_path) == [10, 25, 30]
   # What is best survives a restart too.
   with _open(tmp_path) as checkpoints:
     assert checkpoints.best == 10
     _assert_equal(checkpoints.restore_best(_state(0)), _state(10))
-    checkpoints.save(35, _state(35), val_loss=0.05)
-    checkpoints.save(40, _state(40), val_loss=0.6)
+    checkpoints.save(35, _state(35), score=0.05)
+    checkpoints.save(40, _state(40), score=0.6)
   assert _steps(tmp_path) == [35, 40]
+
+
+def test_what_was_validated_is_known_after_its_step_is_gone(tmp_path):
+  with _open(tmp_path, keep=1) as checkpoints:
+    assert checkpoints.waited == 0
+    for step, score in ((1, 0.5), (2, 0.1), (3, 0.1), (4, None), (5, 0.2)):
+      checkpoints.save(step, _state(step), score=score)
+    assert checkpoints.waited == 2  # as good is no better
+  assert _steps(tmp_path) == [2, 5]
+  with _open(tmp_path, keep=1) as checkpoints:
+    assert (checkpoints.best, checkpoints.waited) == (2, 2)
+    # A run that goes on before a damaged step has not seen its validation.
+    _flip(max(_files(tmp_path / '5' / 'state'), key=lambda p: p.stat().st_size))
+    assert int(checkpoints.restore(_state(0)).step) == 2
+    assert (checkpoints.best, checkpoints.waited) == (2, 1)
 
 
 def test_no_validation_means_no_best(tmp_path):
   with _open(tmp_path, keep=1) as checkpoints:
     for step in (1, 2):
-      checkpoints.save(step, _state(step), val_loss=None)
+      checkpoints.save(step, _state(step), score=None)
     assert checkpoints.restore_best(_state(0)) is None
   assert _steps(tmp_path) == [2]
 
@@ -115,8 +130,8 @@ def _truncate(path):
 def test_no_damage_restores_silently(tmp_path, damage, capsys):
   """Whatever file is damaged: the step is right, or the older one is used."""
   with _open(tmp_path) as checkpoints:
-    checkpoints.save(1, _state(1), val_loss=0.1)
-    checkpoints.save(2, _state(2), val_loss=0.2)
+    checkpoints.save(1, _state(1), score=0.1)
+    checkpoints.save(2, _state(2), score=0.2)
   backup = {p: p.read_bytes() for p in _files(tmp_path)}
   fallbacks = 0
   for path in _files(tmp_path / '2'):
@@ -135,25 +150,25 @@ def test_no_damage_restores_silently(tmp_path, damage, capsys):
 
 def test_a_damaged_step_can_be_saved_again(tmp_path):
   with _open(tmp_path) as checkpoints:
-    checkpoints.save(1, _state(1), val_loss=None)
+    checkpoints.save(1, _state(1), score=None)
   for path in _files(tmp_path / '1'):
     _flip(path)
   with _open(tmp_path) as checkpoints:
     assert checkpoints.restore(_state(0)) is None
-    checkpoints.save(1, _state(3), val_loss=None)
+    checkpoints.save(1, _state(3), score=None)
     _assert_equal(checkpoints.restore(_state(0)), _state(3))
 
 
 def test_a_step_is_not_silently_left_out(tmp_path):
   with _open(tmp_path) as checkpoints:
-    checkpoints.save(2, _state(2), val_loss=None)
+    checkpoints.save(2, _state(2), score=None)
     with pytest.raises(ValueError, match='step 1 was not saved'):
-      checkpoints.save(1, _state(1), val_loss=None)
+      checkpoints.save(1, _state(1), score=None)
 
 
 def test_other_data_is_refused(tmp_path):
   with _open(tmp_path) as checkpoints:
-    checkpoints.save(1, _state(1), val_loss=None)
+    checkpoints.save(1, _state(1), score=None)
   with (
       _open(tmp_path, fingerprint='g') as checkpoints,
       pytest.raises(ValueError, match='was trained on other data'),
@@ -163,7 +178,7 @@ def test_other_data_is_refused(tmp_path):
 
 def test_another_adapter_is_refused(tmp_path):
   with _open(tmp_path) as checkpoints:
-    checkpoints.save(1, _state(1), val_loss=None)
+    checkpoints.save(1, _state(1), score=None)
     message = (
         r'lora.layers.0.q_proj.a is float32\[4096, 2\].*float32\[4096, 3\]'
     )

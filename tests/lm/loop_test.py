@@ -23,8 +23,8 @@ class Recorder:
   def write(self, step, split, metrics):
     self.lines.append((step, split, metrics))
 
-  def save(self, step, state, *, val_loss):
-    self.saved[step] = val_loss
+  def save(self, step, state, *, score):
+    self.saved[step] = score
 
   def advance(self, count, note):
     self.advanced.append((count, note))
