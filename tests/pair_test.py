@@ -170,6 +170,7 @@ def _config(tmp_path, **changes):
       {
           'seed': 0,
           'languages': ('en', 'fr'),
+          'sample': {'languages': ()},
           'vote': {'parser': 'default'},
           'prompt': {'style': 'default', 'shots': 0},
           'translate': {'backend': 'none', 'path': str(tmp_path / 'mine')},

@@ -90,6 +90,7 @@ def _config(**vote_fields):
       {
           'seed': 0,
           'languages': ('fr', 'en'),
+          'sample': {'languages': ()},
           'vote': {'ties': 'first_seen', 'parser': 'default'} | vote_fields,
       }
   )
