@@ -315,9 +315,13 @@ def _linear(spec: str, x, weight: nnx.Param, factors) -> jax.Array:
 
 def _project(x, weight, ins: int, w_dims: str, layout) -> jax.Array:
   """`x` through a weight whose parts are brought together for it."""
-  product = lambda x, weight: arithmetic.project(
-      x, sharding.split(weight, w_dims, layout), inputs=ins
-  )
+
+  def product(x, weight):
+    # First as it is stored: what is done to it here is not done before.
+    weight = sharding.split(weight, w_dims, sharding.TOKEN)
+    weight = sharding.split(weight, w_dims, layout)
+    return arithmetic.project(x, weight, inputs=ins)
+
   # The backward pass brings them together again: all of them at once would be
   # what fsdp is to avoid.
   again = sharding.splits('fsdp') and layout is sharding.TOKENS

@@ -210,11 +210,11 @@ def each_time(params: Any, x: Any) -> tuple[Any, Any]:
 
   Else XLA brings the parts of all weights together once, before it.
   """
-  return (
-      jax.lax.optimization_barrier((params, x))
-      if splits('fsdp')
-      else (params, x)
-  )
+  if not splits('fsdp'):
+    return params, x
+  params, x = jax.lax.optimization_barrier((params, x))
+  # Told again, or the parts would be brought together in front of the barrier.
+  return lay(params), x
 
 
 def pin(mesh: Mesh, x: jax.Array, dims: str) -> jax.Array:
