@@ -93,7 +93,6 @@ def override(cfg: ConfigDict, flags: Overrides) -> None:
   Raises:
     settings.ConfigError: no such system or field.
   """
-  flat = settings.flatten(cfg)
   unknown = [
       f'config.systems.{name}: there is no such system'
       + settings.suggest(name, cfg.systems.keys())
@@ -108,7 +107,10 @@ def override(cfg: ConfigDict, flags: Overrides) -> None:
   )
   with cfg.unlocked(), cfg.ignore_type():
     for name, fields in flags.items():
-      values = {f: _parsed(text, flat[f]) for f, text in fields.items()}
+      values = {
+          field: _parsed(text, _kind(cfg, field))
+          for field, text in fields.items()
+      }
       merged = settings.flatten(cfg.systems[name]) | values
       cfg.systems[name] = ConfigDict(_nested(merged))
 
@@ -258,20 +260,26 @@ def _edited(cfg: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
   return copy.lock()
 
 
-def _parsed(text: str, like: Any) -> Any:
-  """A flag's text as a value of the same type as `like`, where it is one."""
-  if isinstance(like, str):
+def _kind(cfg: ConfigDict, field: str) -> type:
+  *groups, name = field.split('.')
+  for group in groups:
+    cfg = cfg[group]
+  return cfg.get_type(name)
+
+
+def _parsed(text: str, kind: type) -> Any:
+  """A flag's text as a value of a type, where it is one."""
+  if kind is str:
     return text
-  if isinstance(like, tuple):
+  if kind is tuple:
     return (text,)
   try:
     value = ast.literal_eval(
         text.capitalize() if text in ('true', 'false') else text
     )
   except (SyntaxError, ValueError):
-    return text  # for the rules to refuse
-  whole = isinstance(like, float) and type(value) is int
-  return float(value) if whole else value
+    return text  # for the rules to judge
+  return float(value) if kind is float and type(value) is int else value
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,6 +158,8 @@ def test_flags_may_set_fields_that_a_system_has_not_yet(cfg):
       '--config.systems.calm.train.beta=1',
       '--config.systems.calm.languages=en,fr',
       '--config.systems.calm.pair.rebuild=false',
+      '--config.systems.calm.sample.slots=8',
+      '--config.systems.sft.sample.slots=auto',
       '-config.systems.sft.data.path=a=b',
       '--config.seed=1',
   ]
@@ -170,6 +172,7 @@ def test_flags_may_set_fields_that_a_system_has_not_yet(cfg):
   assert isinstance(own['calm'].train.beta, float)
   assert own['calm'].languages == ('en', 'fr')
   assert own['calm'].pair.rebuild is False
+  assert (own['calm'].sample.slots, own['sft'].sample.slots) == (8, 'auto')
   assert own['sft'].data.path == 'a=b'
   assert own['sft'].train.method == 'sft'  # what it had before
 

@@ -2,7 +2,7 @@
 
 python -m calm_jax.main --config=configs/paper/table1_selfrag_medqa.py \
     --workdir=runs/table1_selfrag_medqa --config.data.path=data/medqa \
-    --config.retrieve.corpus=data/medqa/textbooks
+    --config.retrieve.corpus=data/medqa
 
 Each question searches the textbooks in its own language and is answered beside
 each passage. About 30 hours on one A100 at the floor, as an answer is drawn for
