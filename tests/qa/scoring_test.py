@@ -81,7 +81,7 @@ def test_contrasts_count_what_only_one_got_right():
 
 
 def test_contrasts_are_of_every_two_in_the_languages_they_share():
-  more = answers('AA', 'AA', 'AA', langs=('fr', 'de', 'en'))
+  more = answers('AA', 'BB', 'AB', langs=('fr', 'de', 'en'))
   found = scoring.contrasts(
       {'a': answers('AA', 'BB'), 'b': answers('AA', 'AA'), 'c': more},
       setting='test',
@@ -92,7 +92,9 @@ def test_contrasts_are_of_every_two_in_the_languages_they_share():
       for pair in (('a', 'b'), ('a', 'c'), ('b', 'c'))
       for lang in ('en', 'fr', 'all')
   ]
-  (french,) = (
-      c for c in found if c.second == 'c' and c.lang == 'fr' and c.first == 'a'
-  )
-  assert (french.first_only, french.second_only) == (0, 2)
+  only = {
+      c.lang: (c.first_only, c.second_only)
+      for c in found
+      if (c.first, c.second) == ('a', 'c')
+  }
+  assert only == {'en': (1, 0), 'fr': (0, 2), 'all': (1, 2)}
