@@ -96,6 +96,16 @@ def test_samples_do_not_depend_on_slots_shards_or_order(
   }
 
 
+def test_automatic_slots_are_counted_and_kept(tmp_path, policy, questions):
+  """As many as there are answers; a larger part does not change them."""
+  counts, few = answer(tmp_path, policy, questions[:2], slots='auto')
+  assert (counts['slots'], counts['programs']) == (4, 2)
+  (tmp_path / '00000.jsonl').unlink()
+  counts, more = answer(tmp_path, policy, questions, slots='auto')
+  assert counts['slots'] == 4
+  assert few.items() <= more.items()
+
+
 def test_samples_do_not_depend_on_the_mesh(
     tmp_path, whole, tiny_model, questions
 ):
