@@ -13,6 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
+from calm_jax import console
+
 AXES = ('data', 'fsdp', 'tensor')
 
 # Path of a parameter -> its axes; below `lora` and `opt_state` too. The first
@@ -82,21 +84,24 @@ def make_mesh(
 def make_local_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
   """This process's part of a mesh, for programs of its own.
 
-  It has whole copies of the weights, so only the data axis is divided.
+  It has whole copies of the weights: where `fsdp` spreads one over several
+  processes, it is spread over this one's devices alone.
 
   Raises:
-    ValueError: a copy needs devices of several processes; or as in make_mesh.
+    ValueError: `tensor` needs devices of several; or as in make_mesh.
   """
   _, fsdp, tensor = _sizes(data, fsdp, tensor, jax.device_count())
   devices = jax.local_devices()
-  if len(devices) % (fsdp * tensor):
+  if len(devices) % tensor:
     raise ValueError(
-        f'mesh fsdp={fsdp} tensor={tensor} spreads one copy of the model over'
-        f' {fsdp * tensor} devices, but each process samples on its own'
-        f' {len(devices)}: the product must divide them. Lower mesh.fsdp or'
-        ' mesh.tensor; to train with more, run training by itself (--stages)'
+        f'mesh tensor={tensor} spreads layers over several processes, but each'
+        f' samples on its own {len(devices)} devices, which tensor must divide:'
+        ' lower mesh.tensor, and raise mesh.fsdp for models that are too large'
     )
-  return make_mesh(-1, fsdp, tensor, devices=devices)
+  own = math.gcd(fsdp, len(devices) // tensor)
+  if own < fsdp:
+    console.say(f'  each process samples alone: mesh fsdp={own}, not {fsdp}')
+  return make_mesh(-1, own, tensor, devices=devices)
 
 
 def _sizes(

@@ -42,6 +42,8 @@ def make_all(
     for number in mine:
       hosts.check()
       make(number, meter.on_done)
+  if hosts.process_count() > 1:
+    console.say('  waits for the other processes')
   counts = {'tokens_drawn_now': meter.tokens}
   drawn = finish(f'end of {title}', paths, counts)['tokens_drawn_now']
   return {

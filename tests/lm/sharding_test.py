@@ -61,6 +61,8 @@ def test_a_mesh_that_does_not_fit_says_so(sizes):
         ((4, 1, 1), (2, 1, 1)),
         ((-1, 1, 2), (1, 1, 2)),
         ((2, 2, 1), (1, 2, 1)),
+        ((1, -1, 1), (1, 2, 1)),
+        ((1, 2, 2), (1, 1, 2)),
     ],
 )
 def test_the_part_of_a_process_has_whole_models(monkeypatch, sizes, expected):
@@ -71,11 +73,10 @@ def test_the_part_of_a_process_has_whole_models(monkeypatch, sizes, expected):
   assert set(mesh.devices.flat) == set(own)
 
 
-def test_a_model_over_several_processes_cannot_sample(monkeypatch):
+def test_layers_over_several_processes_cannot_sample(monkeypatch):
   monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:2])
-  for sizes in ((1, 2, 2), (1, -1, 1), (-1, 1, 4)):
-    with pytest.raises(ValueError, match=r'own 2: .* Lower mesh.fsdp'):
-      sharding.make_local_mesh(*sizes)
+  with pytest.raises(ValueError, match=r'tensor=4 .* own 2.*lower mesh.tensor'):
+    sharding.make_local_mesh(-1, 1, 4)
   with pytest.raises(ValueError, match='does not fit the 4 devices'):
     sharding.make_local_mesh(2, 1, 1)
 
