@@ -24,8 +24,8 @@ _FLOAT = 4  # bytes of a float32, in which logits, scores and sums are
 _GIB = 2**30
 
 # Whole [B, V] arrays that drawing a token needs at once, and [B, C, V] arrays
-# that a chunk's scores and their gradient need.
-_LOGITS = 3
+# that a chunk's scores and their gradient need, the latter on CPU.
+_LOGITS, _CHUNK_LOGITS = 3, 3
 # Of queries, on CPU.
 _BLOCK, _MOST_BLOCKS = 64, 6
 # Numbers that a slot is described by, beside its tokens.
@@ -49,11 +49,12 @@ class _Kept(NamedTuple):
 
 
 _KEPT = {
-    'float32 on CPU': _Kept(16, 20, 8, 20, 0.8),
-    # What is not a matrix product is computed and kept in float32.
-    'bfloat16 on CPU': _Kept(8, 28, 12, 24, 2.0),
-    'float32': _Kept(12, 16, 4, 8, 1.5),
-    'bfloat16': _Kept(6, 8, 2, 4, 1.5),
+    # Gate and up; the inputs of both halves, and the first one normed; queries,
+    # keys and values, the last two also turned round; what attention gives.
+    'float32 on CPU': _Kept(8, 12, 12, 12, 1.25),
+    'bfloat16 on CPU': _Kept(4, 6, 6, 6, 1.5),
+    'float32': _Kept(8, 12, 4, 8, 1.0),
+    'bfloat16': _Kept(4, 6, 2, 4, 1.0),
 }
 
 
@@ -166,8 +167,12 @@ def sampling_programs(
       'KV cache': rows * job.length * entry * itemsize,
       'answers': rows * (job.max_new_tokens + _SLOT) * _FLOAT,
   }
+  decoding = {'decoding': _decoding(model, job)}
+  if jax.default_backend() == 'tpu':
+    # Its compiler lays the cache out anew inside the loop.
+    decoding['copy of the cache'] = lasting['KV cache']
   return {
-      'decoding': Need.of(lasting | {'decoding': _decoding(model, job)}),
+      'decoding': Need.of(lasting | decoding),
       'prefill': Need.of(lasting | {'prefill': _prefill(model, job)}),
   }
 
@@ -236,7 +241,7 @@ def _prefill(model: Model, job: Sampling) -> int:
   """The widest layer of all prompts at once, or its scores."""
   prompts = math.ceil(job.prompts / sharding.rows(model.mesh))
   work = max(
-      3 * prompts * job.width * _part(model.cfg.ffn_dim, model.tensor) * _FLOAT,
+      prompts * job.width * _layer_work(model),
       _SCORES * prompts * _scores(model, job.width),
   )
   return work + _copies(model) + _gathered(model)
@@ -252,7 +257,7 @@ def _step(model: Model, job: Training) -> dict[str, int]:
   if not job.remat:
     return {
         'activations': layers * layer,
-        'logits': logits,
+        'logits': logits + layer // 4,
         'copies': extra,
     }
   boundary = rows * job.length * model.cfg.model_dim
@@ -266,28 +271,32 @@ def _step(model: Model, job: Training) -> dict[str, int]:
 def _forward(model: Model, job: Training) -> int:
   """Nothing is kept: logits, or the widest layer."""
   rows = math.ceil(job.eval_rows / sharding.rows(model.mesh))
-  ffn_dim = _part(model.cfg.ffn_dim, model.tensor)
   work = max(
       rows * _chunk_logits(model, job),
-      3 * rows * job.length * ffn_dim * _FLOAT,
+      rows * job.length * _layer_work(model),
       _SCORES * rows * _scores(model, job.length),
   )
   return work + _copies(model) + _widened_head(model) + _gathered(model)
+
+
+def _layer_work(model: Model) -> int:
+  """Bytes of a token where a layer is widest, nothing being kept."""
+  wide = 3 * _part(model.cfg.ffn_dim, model.tensor)
+  if model.on_cpu:
+    return wide * _FLOAT
+  return (wide + 3 * model.cfg.model_dim) * model.itemsize
 
 
 def _chunk_logits(model: Model, job: Training) -> int:
   chunks = math.ceil(job.completion / job.chunk)
   width = math.ceil(job.completion / chunks)
   vocab = _part(model.cfg.vocab_size, model.tensor)
-  return _LOGITS * width * vocab * _FLOAT
+  arrays = _CHUNK_LOGITS if model.on_cpu else _CHUNK_LOGITS - 1
+  return arrays * width * vocab * _FLOAT
 
 
 def _kept(model: Model, length: int) -> int:
-  """Bytes that the backward pass finds of a layer and a row.
-
-  Of the feed-forward net gate and up, and silu and its slope; the inputs of
-  both halves, as they are and normed; queries, keys and values; and scores.
-  """
+  """Bytes that the backward pass finds of a layer and a row."""
   cfg, kept = model.cfg, _KEPT[model.kind]
   heads = _part(cfg.num_heads, model.tensor) * cfg.head_dim
   kv_heads = _part(cfg.num_kv_heads, model.tensor) * cfg.head_dim
