@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import functools
-import json
-import pathlib
 from typing import NamedTuple
 
 from calm_jax import records
-from calm_jax.qa import languages
+from calm_jax.qa import language, languages
 
 STYLES = ('default', 'paper')
-_SHOTS = pathlib.Path(__file__).with_name('shots.jsonl')
-
-
-class _Shot(NamedTuple):
-  """A worked example; `others` are the wrong options, as many as needed."""
-
-  lang: str
-  stem: str
-  gold: str
-  others: list[str]
-  explanation: str
 
 
 class _Paper(NamedTuple):
@@ -108,12 +94,15 @@ def render(
     )
   if style == 'paper':
     return _render_paper(question, shots, passages)
-  examples = _examples(question.lang)
+  examples = languages.get(question.lang).shots
   if not 0 <= shots <= len(examples):
     raise ValueError(f'shots={shots} is not between 0 and {len(examples)}')
   count = len(question.options)
   parts = [_instruction(question.lang, count)]
-  parts += [_worked(e, i, count) for i, e in enumerate(examples[:shots])]
+  parts += [
+      _worked(question.lang, example, i, count)
+      for i, example in enumerate(examples[:shots])
+  ]
   parts += _evidence(question.lang, passages)
   texts = [option.text for option in question.options]
   parts.append(_asked(question.lang, question.stem, texts))
@@ -185,22 +174,15 @@ def _one_line(text: str) -> str:
   return ' '.join(text.split())
 
 
-def _worked(shot: _Shot, index: int, count: int) -> str:
+def _worked(lang: str, shot: language.Shot, index: int, count: int) -> str:
   """An example with as many options as the question, as far as they go."""
-  texts = shot.others[: count - 1]
+  texts = [*shot.others[: count - 1]]
   # Second, last, first: examples that share a letter would teach that letter.
   position = (1, len(texts), 0)[index]
   texts.insert(position, shot.gold)
   letter = languages.LETTERS[position]
-  answer = completion(shot.explanation, letter, shot.gold, shot.lang)
-  return f'{_asked(shot.lang, shot.stem, texts)}\n{answer}'
-
-
-@functools.cache
-def _examples(lang: str) -> list[_Shot]:
-  rows = _SHOTS.read_text(encoding='utf-8').strip().split('\n')
-  shots = [_Shot(**json.loads(row)) for row in rows]
-  return [shot for shot in shots if shot.lang == languages.get(lang).code]
+  answer = completion(shot.explanation, letter, shot.gold, lang)
+  return f'{_asked(lang, shot.stem, texts)}\n{answer}'
 
 
 def _render_paper(

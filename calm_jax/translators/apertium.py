@@ -16,22 +16,14 @@ import subprocess
 
 from ml_collections import ConfigDict
 
+from calm_jax.qa import languages
 from calm_jax.translators import translator
 
 # Apertium's own codes; Catalan is only ever passed through.
-_LANGUAGES = {
-    'cat': 'ca',
-    'ca': 'ca',
-    'deu': 'de',
-    'de': 'de',
-    'eng': 'en',
-    'en': 'en',
-    'fra': 'fr',
-    'fr': 'fr',
-    'ita': 'it',
-    'it': 'it',
-    'spa': 'es',
-    'es': 'es',
+_LANGUAGES = {'cat': 'ca', 'ca': 'ca'} | {
+    name: code
+    for code, row in languages.LANGUAGES.items()
+    for name in row.codes.apertium
 }
 _MOST_STEPS = 3
 _BREAK = '\n\n'

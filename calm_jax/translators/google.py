@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ml_collections import ConfigDict
 
 from calm_jax import guard
+from calm_jax.qa import languages
 from calm_jax.translators import budget, remote, translator
 
 if TYPE_CHECKING:
@@ -25,15 +26,7 @@ if TYPE_CHECKING:
   from google.cloud import translate_v2, translate_v3
   import requests
 
-CODES = {
-    'en': 'en',
-    'zh': 'zh-CN',
-    'fr': 'fr',
-    'it': 'it',
-    'de': 'de',
-    'ja': 'ja',
-    'es': 'es',
-}
+CODES = {code: row.codes.google for code, row in languages.LANGUAGES.items()}
 
 _SECONDS = 60.0  # of patience with one request
 _LATER = (408, 429, 500, 502, 503, 504)

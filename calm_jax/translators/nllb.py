@@ -16,27 +16,10 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from calm_jax.qa import languages
 from calm_jax.translators import sentences, translator
 
-CODES = {
-    'en': 'eng_Latn',
-    'zh': 'zho_Hans',
-    'fr': 'fra_Latn',
-    'it': 'ita_Latn',
-    'de': 'deu_Latn',
-    'ja': 'jpn_Jpan',
-    'es': 'spa_Latn',
-}
-# OPUS-MT models of several targets are told which one by a first token.
-_MARKS = {
-    'en': ('eng', 'en'),
-    'zh': ('cmn_Hans', 'zho_Hans', 'cmn', 'zho', 'zh'),
-    'fr': ('fra', 'fr'),
-    'it': ('ita', 'it'),
-    'de': ('deu', 'de'),
-    'ja': ('jpn', 'ja'),
-    'es': ('spa', 'es'),
-}
+CODES = {code: row.codes.nllb for code, row in languages.LANGUAGES.items()}
 
 _BEAM = 4
 # Tokens of a sentence; the models saw few longer ones, and drop words there.
@@ -158,7 +141,9 @@ class _Model:
   def _starts(self, source: str, target: str) -> Pieces:
     if self._multilingual:
       return [CODES[source]]
-    marks = [f'>>{name}<<' for name in _MARKS[target]]
+    # A model of several targets is told which one by its first token.
+    names = languages.get(target).codes.opus
+    marks = [f'>>{name}<<' for name in names]
     return [mark for mark in marks if mark in self._known][:1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import re
 
-_UNSPACED = ('zh', 'ja')
+from calm_jax.qa import languages
 
 # Where a sentence may end, with the white space after it.
 _END = re.compile(
@@ -38,7 +38,7 @@ def join(sentences: Sequence[str], gaps: Sequence[str], target: str) -> str:
   """Translated sentences as one text; line breaks stay where they were."""
   out = ''
   for sentence, gap in zip(sentences, gaps, strict=True):
-    space = '' if target in _UNSPACED else ' '
+    space = ' ' if languages.get(target).spaced else ''
     out += sentence + (gap if '\n' in gap else space)
   return out.strip()
 
