@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import collections
 from collections.abc import Iterator, Sequence
-import importlib.metadata
+import dataclasses
+import json
 import os
 import sys
 import time
+from typing import Any
 
 from calm_jax import console
 from tools import lower_text
@@ -26,23 +28,34 @@ from tools import lower_text
 _MIB, _GIB = 2**20, 2**30
 
 
+# As the compilers of GPUs do; on CPU by default as much as can runs at once.
+_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   args = _parser().parse_args(argv)
   # Before jax is imported.
   os.environ['JAX_PLATFORMS'] = 'cpu'
-  flag = f'--xla_force_host_platform_device_count={args.devices}'
-  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'.strip()
+  added = (
+      f'--xla_force_host_platform_device_count={args.devices}',
+      # The compilers of GPUs and TPUs keep to these barriers to the end.
+      '--xla_disable_hlo_passes=cse_barrier_expander',
+  )
+  os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *added])
   try:
-    for line in report(args):
-      console.say(line)
+    found = []
+    for item in measure(args):
+      found.append(item)
+      for line in [] if args.json else _lines(item):
+        console.say(line)
+    if args.json:
+      print(json.dumps(found))
   except ValueError as e:
     sys.exit(f'lower: {e}')
 
 
-def report(args: argparse.Namespace) -> Iterator[str]:
-  """The lines to show, each as soon as it is known."""
-  import dataclasses
-
+def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+  """What is known of each program, as soon as it is."""
   import jax.numpy as jnp
 
   from calm_jax.lm import sharding
@@ -62,59 +75,78 @@ def report(args: argparse.Namespace) -> Iterator[str]:
       rank=args.rank,
       targets=tuple(args.targets.split(',')),
   )
-  sizes = ' x '.join(f'{name} {size}' for name, size in mesh.shape.items())
-  versions = ' '.join(
-      f'{name} {importlib.metadata.version(name)}' for name in ('jax', 'jaxlib')
-  )
-  yield f'{args.shape}, {cfg.num_layers} layers, {args.dtype}; {sizes}'
-  yield f'{versions}'
   dtype = jnp.dtype(args.dtype)
   for program in lower_programs.programs(cfg, dtype, mesh, work):
-    if not args.only or program.name.startswith(args.only):
-      yield from _lines(program, mesh, args)
+    if program.name.startswith(args.only):
+      yield _measure(program, mesh, args) | {'layers': cfg.num_layers}
 
 
-def _lines(program, mesh, args: argparse.Namespace) -> Iterator[str]:
+def _measure(program, mesh, args: argparse.Namespace) -> dict[str, Any]:
   from tools import lower_programs
 
-  yield f'\n{program.name}'
-  for name, tree in program.groups.items():
-    yield f'  {name:20}{_size(lower_programs.per_device(tree)):>12} a device'
   least = int(args.least * _MIB)
-  whole = lower_programs.replicas(mesh, program.groups, least=least)
-  for found in whole:
-    axes = ' and '.join(found.axes)
-    yield f'  NOT SPLIT by {axes}: {found.path} {_size(found.nbytes)}'
-  yield f'  arrays of {args.least:g} MiB or more not split: {len(whole)}'
   start = time.monotonic()
   lowered = program.function.lower(*program.args)
-  yield f'  lowered in {time.monotonic() - start:.0f} s'
-  if args.compile:
-    start = time.monotonic()
-    compiled = lowered.compile()
-    yield f'  compiled in {time.monotonic() - start:.0f} s'
-    yield from _compiled(compiled)
+  found = {
+      'name': program.name,
+      'groups': {
+          name: lower_programs.per_device(tree)
+          for name, tree in program.groups.items()
+      },
+      'not_split': [
+          replica._asdict()
+          for replica in lower_programs.replicas(
+              mesh, program.groups, least=least
+          )
+      ],
+      'least': least,
+      'lower_seconds': time.monotonic() - start,
+  }
+  return found | (_compile(lowered) if args.compile else {})
 
 
-def _compiled(compiled) -> Iterator[str]:
+def _compile(lowered) -> dict[str, Any]:
+  start = time.monotonic()
+  compiled = lowered.compile(compiler_options=_OPTIONS)
   memory = compiled.memory_analysis()
-  for name, size in (
-      ('arguments', memory.argument_size_in_bytes),
-      ('outputs', memory.output_size_in_bytes),
-      ('of them donated', memory.alias_size_in_bytes),
-      ('temporaries', memory.temp_size_in_bytes),
-  ):
+  return {
+      'compile_seconds': time.monotonic() - start,
+      'memory': {
+          'arguments': memory.argument_size_in_bytes,
+          'of them donated': memory.alias_size_in_bytes,
+          'temporaries': memory.temp_size_in_bytes,
+      },
+      'messages': [
+          m._asdict() for m in lower_text.messages(compiled.as_text())
+      ],
+  }
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+  yield f'\n{found["name"]}, {found["layers"]} layers'
+  for name, size in found['groups'].items():
     yield f'  {name:20}{_size(size):>12} a device'
-  sent = lower_text.messages(compiled.as_text())
+  for replica in found['not_split']:
+    axes = ' and '.join(replica['axes'])
+    size = _size(replica['nbytes'])
+    yield f'  NOT SPLIT by {axes}: {replica["path"]} {size}'
+  count = len(found['not_split'])
+  yield f'  arrays of {_size(found["least"])} or more not split: {count}'
+  yield f'  lowered in {found["lower_seconds"]:.0f} s'
+  if 'memory' not in found:
+    return
+  yield f'  compiled in {found["compile_seconds"]:.0f} s'
+  for name, size in found['memory'].items():
+    yield f'  {name:20}{_size(size):>12} a device'
   by_kind = collections.defaultdict(list)
-  for message in sent:
-    by_kind[message.kind].append(message)
+  for message in found['messages']:
+    by_kind[message['kind']].append(message)
   for kind, group in sorted(by_kind.items()):
-    total = sum(m.nbytes * m.times for m in group)
-    count = sum(m.times for m in group)
-    yield f'  {kind:20}{_size(total):>12} in {count} messages'
-  for m in sorted(sent, key=lambda m: -m.nbytes)[:5]:
-    yield f'    {m.kind} {m.shape[:60]} x {m.times}: {m.source[-60:]}'
+    total = sum(m['nbytes'] * m['times'] for m in group)
+    times = sum(m['times'] for m in group)
+    yield f'  {kind:20}{_size(total):>12} in {times} messages'
+  for m in sorted(found['messages'], key=lambda m: -m['nbytes'])[:4]:
+    yield f'    {m["kind"]} {m["shape"][:50]} x {m["times"]}'
 
 
 def _size(count: int) -> str:
@@ -149,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--remat', action='store_true', help='compute layers twice')
   add('--least', type=float, default=1.0, help='MiB of an array to be told of')
   add('--only', default='', help='prefill, decode or train')
+  add('--json', action='store_true', help='print it all as JSON')
   add('--compile', action=argparse.BooleanOptionalAction, default=True)
   return parser
 

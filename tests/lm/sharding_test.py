@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
+import optax
 import pytest
 
-from calm_jax.lm import decoder, sharding
+from calm_jax.lm import decoder, lora, sharding, training
 
 CFG = decoder.DecoderConfig(
     vocab_size=64,
@@ -128,3 +129,63 @@ def test_replicated_trees_are_whole_everywhere():
   tree = sharding.replicate(mesh, {'a': jnp.arange(3.0)})
   assert tree['a'].is_fully_replicated
   assert len(tree['a'].addressable_shards) == 4
+
+
+def test_every_array_of_a_training_state_has_a_rule():
+  lora_cfg = lora.LoraConfig(2, 4.0, tuple(decoder.PROJECTIONS))
+  factors = jax.eval_shape(lambda: lora.init(CFG, lora_cfg, jax.random.key(0)))
+  adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+  state = training.TrainState(
+      jax.ShapeDtypeStruct((), jnp.int32),
+      factors,
+      jax.eval_shape(adam.init, factors),
+  )
+  placed = sharding.of(sharding.make_mesh(1, 2, 2), state)
+  layer = placed.lora['layers'][1]
+  assert layer['q_proj']['a'].spec == P('fsdp', None)
+  assert layer['q_proj']['b'].spec == P(None, 'tensor', None)
+  assert layer['o_proj']['a'].spec == P('tensor', None, None)
+  # One kv head cannot be split over two devices.
+  assert layer['v_proj']['b'].spec == P(None, None, None)
+  moments = placed.opt_state[1][0].mu
+  assert jax.tree.leaves(moments) == jax.tree.leaves(placed.lora)
+
+
+def _laid(mesh, shape, dims, table):
+  """The axes that `split` gives an array on a mesh."""
+  function = lambda x: sharding.split(x, dims, table)
+  program = jax.jit(sharding.on(mesh, function))
+  x = sharding.place_batch(mesh, np.zeros(shape, np.float32))
+  return program(x).sharding
+
+
+@pytest.mark.parametrize(
+    ('dims', 'table', 'expected'),
+    [
+        ('BTNH', sharding.TOKENS, P(('data', 'fsdp'), None, 'tensor', None)),
+        ('BTD', sharding.TOKEN, P('data', None, 'fsdp')),
+        ('BV', sharding.DRAWS, P(('data', 'fsdp', 'tensor'), None)),
+        ('BCV', sharding.LOGITS, P('data', None, ('tensor', 'fsdp'))),
+    ],
+)
+def test_letters_say_how_an_array_is_split(dims, table, expected):
+  mesh = sharding.make_mesh(1, 2, 2)
+  shape = (8,) * len(dims)
+  wanted = jax.sharding.NamedSharding(mesh, expected)
+  found = _laid(mesh, shape, dims, table)
+  assert found.is_equivalent_to(wanted, len(dims))
+
+
+def test_axes_that_do_not_divide_a_dimension_leave_it_whole():
+  mesh = sharding.make_mesh(1, 2, 2)
+  found = _laid(mesh, (2, 6), 'BV', sharding.DRAWS)
+  wanted = jax.sharding.NamedSharding(mesh, P(('data', 'fsdp')))
+  assert found.is_equivalent_to(wanted, 2)
+
+
+def test_one_device_is_asked_nothing():
+  one = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+  function = lambda x: sharding.split(2 * x, 'BD')
+  assert sharding.on(one, function) is function
+  text = str(jax.make_jaxpr(function)(np.zeros((4, 4), np.float32)))
+  assert 'sharding_constraint' not in text
