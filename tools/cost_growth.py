@@ -1,0 +1,184 @@
+"""Shows that the cost of a run grows with its work, and no faster.
+
+python -m tools.cost_growth --json=cost_growth.json
+
+Samples 100 to 10,000 requests from a tiny model with random weights, and runs
+read, vote, pair and report over made-up runs of up to a million samples. Every
+number comes from a process of its own, on one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import datetime
+import importlib
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from calm_jax import console, records
+from calm_jax.lm import compilation, pages
+from tools import benchmark_work as work
+from tools import cost_growth_data as data
+
+_REQUESTS = flags.DEFINE_list(
+    'requests', ['100', '1000', '10000'], 'Numbers of requests to sample.'
+)
+_SAMPLES = flags.DEFINE_list(
+    'samples',
+    ['10000', '100000', '1000000'],
+    'Numbers of samples to vote on; about 600 bytes of disk for each.',
+)
+_JSON = flags.DEFINE_string('json', None, 'File to write.')
+
+STAGES = ('read', 'vote', 'pair', 'report')
+# Few slots: with many, 100 requests would end before all are in use.
+_SLOTS, _SEED = 12, 0
+_LENGTHS = work.Lengths(
+    work.Spread(8, 64), work.Spread(1, 64), *work.LENGTHS['tiny'][2:]
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  compilation.keep()
+  result: dict[str, Any] = {
+      'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+      'command': shlex.join(
+          ['python', '-m', 'tools.cost_growth', *sys.argv[1:]]
+      ),
+      'python': platform.python_version(),
+      'platform': platform.platform(),
+  }
+  result['sampling'] = [
+      _alone(sampling, int(count)) for count in _REQUESTS.value
+  ]
+  for row in result['sampling']:
+    console.say(
+        f'{row["requests"]} requests: {row["tokens_per_second"]:.0f} tokens/s,'
+        f' {row["peak_memory_bytes"] / 1e6:.0f} MB'
+    )
+  result['stages'] = []
+  for count in _SAMPLES.value:
+    row = stages(int(count))
+    result['stages'].append(row)
+    told = ', '.join(f'{k} {v:.1f} s' for k, v in row['seconds'].items())
+    console.say(
+        f'{row["samples"]} samples: {told}; vote + pair'
+        f' {row["vote_pair_samples_per_second"]:.0f} samples/s'
+    )
+  if _JSON.value:
+    text = json.dumps(result, indent=2) + '\n'
+    records.write_text(pathlib.Path(_JSON.value), text)
+
+
+def sampling(count: int) -> dict[str, Any]:
+  """Rate and memory of `count` requests in questions of three."""
+  pages.keep()
+  # Only now: jax takes its settings from the environment.
+  from tools import benchmark_model, benchmark_ours
+
+  model = benchmark_model.random_model('tiny', 'float32', _SEED)
+  ours = benchmark_ours.Sampling(
+      model,
+      work.questions(
+          model.corpus,
+          _LENGTHS,
+          requests=count,
+          samples=3,
+          max_new_tokens=_LENGTHS.answer.high,
+          seed=_SEED,
+      ),
+      slot_count=_SLOTS,
+      max_new_tokens=_LENGTHS.answer.high,
+      seed=_SEED,
+  )
+  ours.warm_up()
+  run = ours.run()
+  return {
+      'requests': count,
+      'tokens': run.done,
+      'seconds': run.seconds,
+      'cpu_seconds': run.cpu_seconds,
+      'tokens_per_second': run.rate,
+      'tokens_per_cpu_second': run.done / run.cpu_seconds,
+      'slot_utilisation': run.details['slot_utilisation'],
+      'peak_memory_bytes': work.peak_resident(),
+  }
+
+
+def stages(samples: int) -> dict[str, Any]:
+  """Seconds and memory of the stages without a model, for `samples`."""
+  questions = max(1, samples // (data.M * len(data.LANGS)))
+  with tempfile.TemporaryDirectory() as name:
+    root = pathlib.Path(name)
+    data.write_raw(root / 'raw', questions)
+    workdir = root / 'run'
+    found = {'read': _alone(_stage, 'read', str(root))}
+    shutil.copytree(workdir / 'read', workdir / 'translate')
+    total = data.write_samples(workdir / 'sample', questions)
+    data.write_predictions(workdir / 'evaluate', questions)
+    for stage in STAGES[1:]:
+      found[stage] = _alone(_stage, stage, str(root))
+  seconds = {stage: row['seconds'] for stage, row in found.items()}
+  both = found['vote']['cpu_seconds'] + found['pair']['cpu_seconds']
+  return {
+      'samples': total,
+      'questions': questions,
+      'seconds': seconds,
+      'cpu_seconds': {k: row['cpu_seconds'] for k, row in found.items()},
+      'microseconds_per_question': {
+          k: 1e6 * row['cpu_seconds'] / questions for k, row in found.items()
+      },
+      'vote_pair_samples_per_second': total / both,
+      'peak_memory_bytes': {k: row['memory'] for k, row in found.items()},
+  }
+
+
+def config(folder: pathlib.Path) -> ConfigDict:
+  """The settings of the made-up run."""
+  from configs import base
+
+  c = base.get_config()
+  c.model = 'none'
+  c.languages = data.LANGS
+  c.data.name, c.data.path = 'xcsqa', str(folder / 'raw')
+  c.data.train_split, c.data.test_split = 'train', 'test'
+  c.sample.m = data.M
+  return c
+
+
+def _stage(stage: str, root: str) -> dict[str, float]:
+  folder = pathlib.Path(root)
+  run = importlib.import_module(f'calm_jax.{stage}').run
+  start, cpu = time.monotonic(), time.process_time()
+  run(config(folder), folder / 'run')
+  return {
+      'seconds': time.monotonic() - start,
+      'cpu_seconds': time.process_time() - cpu,
+      'memory': work.peak_resident(),
+  }
+
+
+def _alone(function: Callable[..., Any], *args: Any) -> Any:
+  """What `function` returns, computed in a process of its own."""
+  with multiprocessing.get_context('spawn').Pool(1) as pool:
+    return pool.apply(function, args)
+
+
+if __name__ == '__main__':
+  app.run(main)
