@@ -31,6 +31,7 @@ from tools import benchmark_work as work
 
 LORA = lora_lib.LoraConfig(8, 16.0, ('q_proj', 'v_proj'))
 LEARNING_RATE = 5e-6
+_SHAPES = 6
 
 
 class Sampling:
@@ -144,6 +145,8 @@ class Training:
         schedule=schedule,
         eval_batch=batch,
         eval_every=plan.steps,
+        # As in a long run: the few steps here stand for many.
+        shapes=_SHAPES,
     )
 
   def warm_up(self) -> None:
