@@ -39,7 +39,8 @@ def test_every_stage_did_its_work(root):
   folder, took = root
   assert tuple(took) == cost_growth.STAGES
   for row in took.values():
-    assert row['seconds'] > 0 and row['memory'] > 10e6
+    assert row['seconds'] > 0
+    assert row['memory'] > 10e6
   votes = list(
       records.read_jsonl(folder / 'run' / 'vote' / 'votes.jsonl', records.Vote)
   )
@@ -66,7 +67,7 @@ def test_it_writes_what_it_measured(tmp_path):
   done = subprocess.run(
       [
           *(sys.executable, '-m', 'tools.cost_growth', f'--json={path}'),
-          *('--requests=12,24', '--samples=90'),
+          *('--requests=12', '--samples=90'),
       ],
       cwd=ROOT,
       env=os.environ | {'XLA_FLAGS': ''},
@@ -76,7 +77,7 @@ def test_it_writes_what_it_measured(tmp_path):
   )
   assert done.returncode == 0, done.stdout + done.stderr
   found = json.loads(path.read_text())
-  assert [row['requests'] for row in found['sampling']] == [12, 24]
+  assert [row['requests'] for row in found['sampling']] == [12]
   (row,) = found['stages']
   assert row['samples'] == 90
   assert set(row['seconds']) == set(cost_growth.STAGES)
