@@ -51,6 +51,16 @@ def _paper(style: str, parser: str, langs: tuple[str, ...]) -> str | None:
   return None
 
 
+def _paper_medqa(style: str, name: str, langs: tuple[str, ...]) -> str | None:
+  others = [lang for lang in langs if lang not in ('en', 'zh', 'fr')]
+  if style != 'paper' or not name.startswith('medqa') or not others:
+    return None
+  return (
+      'config.prompt.style=paper knows MEDQA in en, zh and fr: leave'
+      f' {", ".join(others)} out of config.languages, or use default'
+  )
+
+
 def _english(
     positives: str,
     gold: str,
@@ -267,6 +277,7 @@ TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     (('sample.m', 'sample.slots'), _slots),
     (('prompt.style', 'prompt.shots'), _paper_shots),
     (('prompt.style', 'vote.parser', 'languages'), _paper),
+    (('prompt.style', 'data.name', 'languages'), _paper_medqa),
     (
         ('pair.positives', 'pair.gold', 'languages', 'sample.languages'),
         _english,

@@ -69,6 +69,24 @@ _PAPER = {
 }
 
 
+# Theirs for MEDQA; the French one has no-break spaces.
+_PAPER_MEDQA = {
+    'en': (
+        'Please think step by step and select the most suitable choice. Output'
+        ' format:\nExplanation:<your reasoning>\nAnswer:<correct choice>'
+    ),
+    'zh': (
+        '逐步思考选出你认为最正确的选项。解释控制在三句话以内并保持简洁。\n'
+        '输出格式：\n解释:<你的解释>\n答案:<正确选项>'
+    ),
+    'fr': (
+        'Veuillez réfléchir étape par étape et sélectionner le choix le plus'
+        ' approprié. Format de sortie\xa0:\nExplication\xa0:<votre'
+        ' raisonnement>\nRéponse\xa0:<bon choix>'
+    ),
+}
+
+
 def render(
     question: records.Question,
     *,
@@ -195,15 +213,30 @@ def _render_paper(
         f'style=paper has no worked examples: set shots to 0, not {shots}, or'
         ' use style=default'
     )
-  if question.lang not in _PAPER:
+  medqa = question.dataset.startswith('medqa')
+  wordings = _PAPER_MEDQA if medqa else _PAPER
+  if question.lang not in wordings:
     raise ValueError(
-        f'style=paper has no wording for {question.lang!r}, only for'
-        f' {", ".join(_PAPER)}; use style=default'
+        f'style=paper has no wording for {question.lang!r} in'
+        f' {question.dataset}, only for {", ".join(wordings)}; use'
+        ' style=default'
     )
-  paper = _PAPER[question.lang]
-  lines = _options([option.text for option in question.options])
-  stem = question.stem.strip()
-  asked = f'{paper.before}{stem}\n{lines}{paper.after}'
-  return '\n'.join(
-      [paper.instruction, *_evidence(question.lang, passages), asked]
-  )
+  if medqa:
+    instruction, asked = _PAPER_MEDQA[question.lang], _asked_medqa(question)
+  else:
+    paper = _PAPER[question.lang]
+    lines = _options([option.text for option in question.options])
+    stem = question.stem.strip()
+    instruction = paper.instruction
+    asked = f'{paper.before}{stem}\n{lines}{paper.after}'
+  return '\n'.join([instruction, *_evidence(question.lang, passages), asked])
+
+
+def _asked_medqa(question: records.Question) -> str:
+  """As in their files: a line an option for the US, one line for Mainland."""
+  gap = ' ' if 'mainland' in question.dataset else '\n'
+  texts = [_one_line(option.text) for option in question.options]
+  shown = zip(languages.LETTERS, texts, strict=False)
+  parts = [question.stem.strip(), *(f'({key}) {text}' for key, text in shown)]
+  # Originals, unlike translations, have the gap once more at their end.
+  return gap.join(parts) + ('' if question.translated_from else gap)
