@@ -31,13 +31,13 @@ COMMANDS = sorted(
 )
 SMALL = {
     'dtype': 'float32',
-    'limit': 3,
+    'limit': 8,
     'data.train_split': 'train',
     'data.test_split': 'test',
     'sample.m': 3,
     'sample.max_new_tokens': 2,
     'sample.answer': 'two_stage',
-    'sample.slots': 9,
+    'sample.slots': 24,
     'vote.ties': 'seeded',
     'pair.cap': 1,
     'pair.val_size': 0.0,
@@ -145,7 +145,7 @@ def selfrag_model(tiny_model, tmp_path_factory):
 def folders(tmp_path_factory):
   """Where the runs are: commands with systems in common share a folder."""
   root = tmp_path_factory.mktemp('runs')
-  alone = ('selfrag', 'table4', 'table7', 'ablations')
+  alone = ('selfrag', 'table3', 'table4', 'table7', 'ablations')
 
   def folder(name, cfg):
     own = any(word in name for word in alone)
@@ -159,6 +159,8 @@ def load(name, model, medqa):
   cfg = importlib.import_module(f'configs.{name}').get_config()
   paths = {'xcsqa': str(demo.FOLDER), 'medqa': str(medqa)}
   cfg.update_from_flattened_dict(SMALL)
+  if 'table3' in name or 'gold' in name:
+    cfg.limit = 18  # so that chance is right once
   cfg.model, cfg.data.path = str(model), paths[cfg.data.name]
   if cfg.data.name == 'medqa':
     cfg.translate.backend = 'files'
@@ -166,6 +168,10 @@ def load(name, model, medqa):
   if cfg.retrieve.backend != 'none':
     cfg.retrieve.mode, cfg.retrieve.top_k = 'text', 1
   for own in cfg.systems.values():
+    if 'pair' in own and 'min_share' in own.pair:
+      own.pair.min_share /= 4  # random answers seldom agree
+    if 'sample' in own and own.sample.get('m') == 1:
+      own.sample.m = 2  # one needs a translator to be put before another
     if 'data' in own:
       own.data.path = paths[own.data.get('name', cfg.data.name)]
       for split in ('train', 'test'):
@@ -201,7 +207,9 @@ def test_the_command_fills_its_table(name, folders, tiny_model, medqa, request):
     assert rows(workdir) == []
     assert page.count('part of the winning votes</th>') == 2
     return
-  found = {(r['system'], r['column']): r for r in rows(workdir)}
+  found = {}
+  for row in rows(workdir):  # a whole setting comes before its parts
+    found.setdefault((row['system'], row['column']), row)
   for system, own in members.items():
     for column in (*own.languages, 'accuracy'):
       assert 0 <= float(found[system, column]['value']) <= 100
@@ -212,7 +220,10 @@ def test_the_command_fills_its_table(name, folders, tiny_model, medqa, request):
       assert float(row['paper']) == told
       gap = float(row['value']) - told
       assert float(row['difference']) == pytest.approx(gap)
-  assert ('id="forgetting"' in page) == (
-      '@' in str(cfg.systems) or 'rounds' in name
-  )
+  chained = [
+      own
+      for own in members.values()
+      if systems.parent(own) and own.train.method != 'none'
+  ]
+  assert ('id="forgetting"' in page) == bool(chained)
   assert ('id="languages"' in page) == ('10' in name or 'figure' in name)
