@@ -1,0 +1,187 @@
+"""A page of tables out of the JSON files of benchmarks.
+
+python -m tools.benchmark_page --folder=docs/benchmarks/cpu \
+    --page=docs/benchmarks/cpu.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+import pathlib
+from typing import Any
+
+from absl import app, flags
+
+from calm_jax import records
+
+_FOLDER = flags.DEFINE_string(
+    'folder', 'docs/benchmarks/cpu', 'Of the JSON files.'
+)
+_PAGE = flags.DEFINE_string(
+    'page', 'docs/benchmarks/cpu.md', 'The page to write.'
+)
+
+Result = Mapping[str, Any]
+
+_UNITS = {'sampling': 'tokens', 'training': 'pairs'}
+_PEERS = {'sampling': 'transformers', 'training': 'TRL'}
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  results = {
+      path.stem: json.loads(path.read_text('utf-8'))
+      for path in sorted(pathlib.Path(_FOLDER.value).glob('*.json'))
+  }
+  text = page(results, pathlib.Path(_FOLDER.value).name)
+  records.write_text(pathlib.Path(_PAGE.value), text)
+
+
+def page(results: Mapping[str, Result], folder: str) -> str:
+  """Markdown about the results, by the names of their files."""
+  jobs = {k: r for k, r in results.items() if 'job' in r}
+  growth = {k: r for k, r in results.items() if 'stages' in r}
+  lines = ['# Benchmarks', '']
+  lines += [
+      f'Made by `python -m tools.benchmark_page` from the files in'
+      f' `{folder}/`, which have every run and the dimensions. Both sides do'
+      ' the same work on one core, in turns; rates are medians, a ratio is the'
+      ' median of ours / theirs over the turns, and its spread is in brackets.'
+      ' The floor is what the measured bandwidth and matmul rate allow.',
+      '',
+  ]
+  for build, found in ((_jobs, jobs), (_growth, growth)):
+    if found:
+      lines += build(found)
+  return '\n'.join(lines) + '\n'
+
+
+def _jobs(jobs: Mapping[str, Result]) -> Iterator[str]:
+  yield from ('## Beside other tools', '')
+  yield from _table(
+      'job',
+      'dtype',
+      'ours',
+      'theirs',
+      'ratio',
+      'by CPU seconds',
+      'of the floor',
+      'peak memory, GB: ours, theirs',
+      rows=map(_comparison, jobs.values()),
+  )
+  yield from _table(
+      'job',
+      'dtype',
+      'padding',
+      'slots in use',
+      'programs',
+      'compile, s',
+      'import, load, warm up, s',
+      rows=map(_inside, jobs.values()),
+  )
+  yield from ('## Where and how', '')
+  for name, result in jobs.items():
+    yield from _provenance(name, result)
+
+
+def _comparison(r: Result) -> list[str]:
+  unit = f'{_UNITS[r["job"]]}_per_second'
+  ours, theirs = r['ours'], r.get('theirs')
+  told = [r['job'], r['dtype'], f'{ours[unit]:.3g} {_UNITS[r["job"]]}/s']
+  if theirs is None:
+    told += ['', '', '']
+  else:
+    low, high = r['ratio_spread']
+    told += [
+        f'{_PEERS[r["job"]]}, batch {theirs["batch"]:.0f}: {theirs[unit]:.3g}',
+        f'**{r["ratio"]:.2f}** ({low:.2f} to {high:.2f})',
+        f'{r["ratio_of_cpu_seconds"]:.2f}',
+    ]
+  memory = [f'{ours["peak_memory_bytes"] / 1e9:.1f}']
+  if theirs is not None:
+    memory.append(f'{theirs["peak_memory_bytes"] / 1e9:.1f}')
+  return [*told, f'{ours["roofline"]:.0%}', ', '.join(memory)]
+
+
+def _inside(r: Result) -> list[str]:
+  ours, compiled = r['ours'], r['compilations']
+  used = ours.get('slot_utilisation')
+  return [
+      r['job'],
+      r['dtype'],
+      f'{ours["padding"]:.0%}',
+      '' if used is None else f'{used:.0%}',
+      f'{compiled["count"]}, {compiled["cache_hits"]} from the cache',
+      f'{compiled["seconds"]:.1f}',
+      ', '.join(f'{s:.1f}' for s in r['startup_seconds'].values()),
+  ]
+
+
+def _provenance(name: str, r: Result) -> Iterator[str]:
+  device, machine = r['device'], r['machine']
+  versions = ', '.join(f'{k} {v}' for k, v in r['versions'].items())
+  yield (
+      f'* `{name}.json`, {r["date"]}: {device["name"]},'
+      f' {device["bandwidth"] / 1e9:.0f} GB/s,'
+      f' {device["matmul_rate"] / 1e9:.0f} GFLOP/s, {machine["cores_used"]} of'
+      f' {machine["cores"]} cores, load {machine["load"]:.1f},'
+      f' {machine["platform"]}; {versions}; `{r["command"]}`'
+  )
+
+
+def _growth(growth: Mapping[str, Result]) -> Iterator[str]:
+  for name, r in growth.items():
+    yield from ('', '## Growth of costs', '')
+    yield f'`{name}.json`, {r["date"]}, {r["platform"]}: `{r["command"]}`'
+    yield ''
+    yield from _table(
+        'requests',
+        'tokens/s',
+        'tokens/CPU s',
+        'slots in use',
+        'peak memory, MB',
+        rows=map(_sampled, r['sampling']),
+    )
+    stages = list(r['stages'][0]['seconds']) if r['stages'] else []
+    yield from _table(
+        'samples',
+        'questions',
+        *(f'{stage}, us a question' for stage in stages),
+        'vote + pair, samples/CPU s',
+        'peak memory, MB: ' + ', '.join(stages),
+        rows=map(_staged, r['stages']),
+    )
+
+
+def _sampled(row: Result) -> list[str]:
+  return [
+      f'{row["requests"]:,}',
+      f'{row["tokens_per_second"]:,.0f}',
+      f'{row["tokens_per_cpu_second"]:,.0f}',
+      f'{row["slot_utilisation"]:.0%}',
+      f'{row["peak_memory_bytes"] / 1e6:,.0f}',
+  ]
+
+
+def _staged(row: Result) -> list[str]:
+  return [
+      f'{row["samples"]:,}',
+      f'{row["questions"]:,}',
+      *(f'{us:,.0f}' for us in row['microseconds_per_question'].values()),
+      f'{row["vote_pair_samples_per_second"]:,.0f}',
+      ', '.join(f'{b / 1e6:,.0f}' for b in row['peak_memory_bytes'].values()),
+  ]
+
+
+def _table(*head: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+  yield f'| {" | ".join(head)} |'
+  yield '|' + ' --- |' * len(head)
+  for row in rows:
+    yield f'| {" | ".join(row)} |'
+  yield ''
+
+
+if __name__ == '__main__':
+  app.run(main)
