@@ -24,8 +24,8 @@ _FLOAT = 4  # bytes of a float32, in which logits, scores and sums are
 _GIB = 2**30
 
 # Whole [B, V] arrays that drawing a token needs at once, and [B, C, V] arrays
-# that a chunk's scores and their gradient need, the latter on CPU.
-_LOGITS, _CHUNK_LOGITS = 3, 3
+# that a chunk's scores and their gradient need.
+_LOGITS, _CHUNK_LOGITS = 3, 2
 # Of queries, on CPU.
 _BLOCK, _MOST_BLOCKS = 64, 6
 # Numbers that a slot is described by, beside its tokens.
@@ -52,7 +52,7 @@ _KEPT = {
     # Gate and up; the inputs of both halves, and the first one normed; queries,
     # keys and values, the last two also turned round; what attention gives.
     'float32 on CPU': _Kept(8, 12, 12, 12, 1.25),
-    'bfloat16 on CPU': _Kept(4, 6, 6, 6, 1.5),
+    'bfloat16 on CPU': _Kept(4, 6, 6, 6, 1.9),
     'float32': _Kept(8, 12, 4, 8, 1.0),
     'bfloat16': _Kept(4, 6, 2, 4, 1.0),
 }
@@ -251,19 +251,22 @@ def _step(model: Model, job: Training) -> dict[str, int]:
   rows = math.ceil(job.rows / sharding.rows(model.mesh))
   layers = model.cfg.num_layers
   layer = rows * _kept(model, job.length)
-  extra = _widened_layers(model) or _copies(model)
+  if job.remat:
+    extra = _copies(model, all_maps=True)
+  else:
+    extra = _widened_layers(model) or _copies(model)
   extra += _widened_head(model) + _gathered(model)
   logits = rows * _chunk_logits(model, job)
   if not job.remat:
     return {
         'activations': layers * layer,
-        'logits': logits + layer // 4,
+        'logits or gradients of a layer': max(logits, layer // 2),
         'copies': extra,
     }
   boundary = rows * job.length * model.cfg.model_dim
   return {
       'activations': 2 * layers * boundary * model.itemsize,
-      'a layer or logits': max(logits, 5 * layer // 4),
+      'logits or a layer': max(logits, 5 * layer // 4),
       'copies': extra,
   }
 
@@ -291,8 +294,7 @@ def _chunk_logits(model: Model, job: Training) -> int:
   chunks = math.ceil(job.completion / job.chunk)
   width = math.ceil(job.completion / chunks)
   vocab = _part(model.cfg.vocab_size, model.tensor)
-  arrays = _CHUNK_LOGITS if model.on_cpu else _CHUNK_LOGITS - 1
-  return arrays * width * vocab * _FLOAT
+  return _CHUNK_LOGITS * width * vocab * _FLOAT
 
 
 def _kept(model: Model, length: int) -> int:
@@ -324,12 +326,15 @@ def _block_scores(length: int) -> int:
   return length * length * (count + 1) // (2 * count)
 
 
-def _copies(model: Model) -> int:
-  """On CPU a map of each layer is kept a second time, transposed."""
+def _copies(model: Model, *, all_maps: bool = False) -> int:
+  """On CPU some maps of attention are there twice, the second transposed."""
   if not model.on_cpu:
     return 0
   cfg = model.cfg
   heads = _part(cfg.num_heads, model.tensor) * cfg.head_dim
+  if all_maps:
+    kv_heads = _part(cfg.num_kv_heads, model.tensor) * cfg.head_dim
+    heads = 2 * (heads + kv_heads)
   return cfg.num_layers * cfg.model_dim * heads * model.itemsize
 
 
