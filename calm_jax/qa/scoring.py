@@ -45,6 +45,8 @@ def contrasts(systems: Systems, *, setting: str) -> list[records.Contrast]:
   for first, second in itertools.combinations(systems, 2):
     one, other = systems[first], systems[second]
     counts = dict(_discordant(one, other))
+    if not counts:
+      continue
     n, a, b = (sum(column) for column in zip(*counts.values(), strict=True))
     counts['all'] = n, a, b
     found += [

@@ -98,3 +98,9 @@ def test_contrasts_are_of_every_two_in_the_languages_they_share():
       if (c.first, c.second) == ('a', 'c')
   }
   assert only == {'en': (1, 0), 'fr': (0, 2), 'all': (1, 2)}
+
+
+def test_systems_without_a_language_in_common_are_not_contrasted():
+  one = answers('AA', langs=('en',))
+  other = answers('AA', langs=('fr',))
+  assert scoring.contrasts({'a': one, 'b': other}, setting='test') == []
