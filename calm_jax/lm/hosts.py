@@ -105,7 +105,7 @@ def connect(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-  """Joins the other processes of the run, before anything touches a device.
+  """Joins the other processes of the run, before anything asks for a device.
 
   `coordinator` is HOST:PORT of process 0, and the other two say how many there
   are and which one this is; 'auto' finds all of it; None is a run of one.
@@ -132,6 +132,9 @@ def connect(
           initialization_timeout=_START_SECONDS,
           shutdown_timeout_seconds=_LEAVE_SECONDS,
       )
+      # All processes exchange what devices they have, when each first asks for
+      # them: one that is the only one to need devices would wait for minutes.
+      jax.devices()
   except ValueError as e:
     raise HostsError(
         f'--coordinator={coordinator}: {e} JAX found no Slurm step, TPU slice'

@@ -211,6 +211,10 @@ hosts.connect(sys.argv[1], 2, int(sys.argv[2]))
 import jax
 from jax.sharding import PartitionSpec as P
 index = hosts.process_index()
+if index == 0:
+  # Needs nobody else, although the other has not yet asked for a device.
+  own = jax.local_devices()[0].process_index
+hosts.barrier('own')
 mesh = jax.make_mesh((jax.device_count(),), ('data',))
 total = jax.shard_map(
     lambda x: jax.lax.psum(x, 'data'),
