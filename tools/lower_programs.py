@@ -128,12 +128,10 @@ def _sampling(cfg, dtype, mesh, work: Work, weights) -> Iterator[Program]:
 
 def _training(cfg, mesh, work: Work, params, lora) -> Program:
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-5))
-  state = training.TrainState(
-      jax.ShapeDtypeStruct((), jnp.int32),
-      lora,
-      jax.eval_shape(optimizer.init, lora),
+  fresh = lambda lora: training.TrainState(
+      jnp.int32(0), lora, optimizer.init(lora)
   )
-  state = _abstract(mesh, state)
+  state = _abstract(mesh, jax.eval_shape(fresh, lora))
   objective = training.Objective('dpo', 2.0, remat=work.remat)
   rows = work.batch * sharding.rows(mesh)
   shape = batches.Shape(work.length, work.completion)

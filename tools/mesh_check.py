@@ -44,7 +44,7 @@ class Result:
 
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
-      prog='python -m tools.mesh_check', description=__doc__.splitlines()[0]
+      prog='python -m tools.mesh_check', description=(__doc__ or '').strip()
   )
   parser.add_argument('--json', type=pathlib.Path, help='file to write')
   args = parser.parse_args(argv)
