@@ -82,7 +82,9 @@ def _samples(number: int) -> Iterator[records.Sample]:
           question_id=f'train-{number:07d}',
           lang=lang,
           index=index,
-          text=_text(answer or 'A', number, lang) if answer else _REASON,
+          # No two alike: what was taken apart once may be remembered.
+          text=f'{number}.{index} '
+          + (_text(answer, number, lang) if answer else _REASON),
           answer=answer,
           parse='header' if answer else 'no_answer',
           logprob=-60 * rng.random(),

@@ -51,6 +51,12 @@ def test_every_stage_did_its_work(root):
   assert (folder / 'run' / 'report' / 'report.html').exists()
 
 
+def test_votes_and_pairs_are_timed_without_their_files(root):
+  folder, took = root
+  decided = cost_growth.decide(str(folder))
+  assert 0 < decided < took['vote']['cpu_seconds'] + took['pair']['cpu_seconds']
+
+
 def test_a_size_is_the_beginning_of_a_larger_one(tmp_path):
   for name, count in (('small', 3), ('large', 5)):
     data.write_samples(tmp_path / name, count)
