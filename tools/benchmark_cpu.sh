@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every benchmark of one CPU core beside transformers and TRL, from the root of
-# the repository; about 30 minutes with the demo's model on an idle machine:
+# the repository; about 35 minutes with the demo's model on an idle machine:
 #
 #   tools/benchmark_cpu.sh
 #
@@ -15,19 +15,24 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-all='sampling_float32 sampling_bfloat16 training_float32 training_bfloat16'
-parts=${PARTS:-$all cost_growth}
+all='startup_first startup_later training_float32 training_bfloat16'
+parts=${PARTS:-$all sampling_float32 sampling_bfloat16 cost_growth}
 dimensions=${DIMENSIONS:-}
 model=${MODEL:-models/smollm2-135m-instruct}
-repeats=${REPEATS:-3}
+repeats=${REPEATS:-2}
 python=${PYTHON:-python}
 out=${OUT:-docs/benchmarks}
+# The first start finds no program in it, the later one all of them.
+cache=$(mktemp -d)
+trap 'rm -rf "$cache"' EXIT
 
-work=(--model="$model" --pairs=12 --slots=24 --peer_batches=48)
+work=(--model="$model" --pairs=8 --slots=24 --peer_batches=48)
+small=(--requests=24)
 growth=()
 if [[ -n $dimensions ]]; then
   work=(--shape="$dimensions" --lengths=tiny --max_new_tokens=6 --pairs=4)
   work+=(--requests=12 --slots=6 --peer_batches=6)
+  small=(--requests=6)
   growth=(--requests=12,24 --samples=90,180)
 fi
 mkdir -p "$out/cpu"
@@ -35,16 +40,18 @@ mkdir -p "$out/cpu"
 failed=0
 for part in $parts; do
   echo "=== $part"
-  json="$out/cpu/$part.json"
+  run=(benchmark "${work[@]}" --dtype="${part#*_}" --repeats="$repeats")
+  environment=()
   case $part in
-    sampling_*) run=(benchmark --job=sampling --compare=hf) ;;
-    training_*) run=(benchmark --job=training --compare=trl) ;;
+    startup_*)
+      run=(benchmark "${work[@]}" "${small[@]}" --repeats=1)
+      environment=(JAX_COMPILATION_CACHE_DIR="$cache") ;;
+    sampling_*) run+=(--job=sampling --compare=hf) ;;
+    training_*) run+=(--job=training --compare=trl) ;;
     cost_growth) run=(cost_growth "${growth[@]}") ;;
   esac
-  if [[ $part != cost_growth ]]; then
-    run+=(--dtype="${part#*_}" --repeats="$repeats" "${work[@]}")
-  fi
-  "$python" -m "tools.${run[0]}" "${run[@]:1}" --json="$json" || failed=1
+  env "${environment[@]}" "$python" -m "tools.${run[0]}" "${run[@]:1}" \
+    --json="$out/cpu/$part.json" || failed=1
 done
 
 "$python" -m tools.benchmark_page --folder="$out/cpu" --page="$out/cpu.md"

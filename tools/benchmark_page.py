@@ -69,9 +69,11 @@ def _jobs(jobs: Mapping[str, Result]) -> Iterator[str]:
       'by CPU seconds',
       'of the floor',
       'peak memory, GB: ours, theirs',
-      rows=map(_comparison, jobs.values()),
+      rows=[_comparison(r) for r in jobs.values() if 'theirs' in r],
   )
+  yield from ('## Start-up, and what is computed in vain', '')
   yield from _table(
+      'file',
       'job',
       'dtype',
       'padding',
@@ -79,7 +81,7 @@ def _jobs(jobs: Mapping[str, Result]) -> Iterator[str]:
       'programs',
       'compile, s',
       'import, load, warm up, s',
-      rows=map(_inside, jobs.values()),
+      rows=[_inside(name, r) for name, r in jobs.items()],
   )
   yield from ('## Where and how', '')
   for name, result in jobs.items():
@@ -88,27 +90,26 @@ def _jobs(jobs: Mapping[str, Result]) -> Iterator[str]:
 
 def _comparison(r: Result) -> list[str]:
   unit = f'{_UNITS[r["job"]]}_per_second'
-  ours, theirs = r['ours'], r.get('theirs')
-  told = [r['job'], r['dtype'], f'{ours[unit]:.3g} {_UNITS[r["job"]]}/s']
-  if theirs is None:
-    told += ['', '', '']
-  else:
-    low, high = r['ratio_spread']
-    told += [
-        f'{_PEERS[r["job"]]}, batch {theirs["batch"]:.0f}: {theirs[unit]:.3g}',
-        f'**{r["ratio"]:.2f}** ({low:.2f} to {high:.2f})',
-        f'{r["ratio_of_cpu_seconds"]:.2f}',
-    ]
-  memory = [f'{ours["peak_memory_bytes"] / 1e9:.1f}']
-  if theirs is not None:
-    memory.append(f'{theirs["peak_memory_bytes"] / 1e9:.1f}')
-  return [*told, f'{ours["roofline"]:.0%}', ', '.join(memory)]
+  ours, theirs = r['ours'], r['theirs']
+  low, high = r['ratio_spread']
+  memory = [side['peak_memory_bytes'] / 1e9 for side in (ours, theirs)]
+  return [
+      r['job'],
+      r['dtype'],
+      f'{ours[unit]:.3g} {_UNITS[r["job"]]}/s',
+      f'{_PEERS[r["job"]]}, batch {theirs["batch"]:.0f}: {theirs[unit]:.3g}',
+      f'**{r["ratio"]:.2f}** ({low:.2f} to {high:.2f})',
+      f'{r["ratio_of_cpu_seconds"]:.2f}',
+      f'{ours["roofline"]:.0%}',
+      f'{memory[0]:.1f}, {memory[1]:.1f}',
+  ]
 
 
-def _inside(r: Result) -> list[str]:
+def _inside(name: str, r: Result) -> list[str]:
   ours, compiled = r['ours'], r['compilations']
   used = ours.get('slot_utilisation')
   return [
+      name,
       r['job'],
       r['dtype'],
       f'{ours["padding"]:.0%}',
