@@ -151,6 +151,7 @@ def _growth(growth: Mapping[str, Result]) -> Iterator[str]:
         'questions',
         *(f'{stage}, us a question' for stage in stages),
         'vote + pair, samples/CPU s',
+        'without their files',
         'peak memory, MB: ' + ', '.join(stages),
         rows=map(_staged, r['stages']),
     )
@@ -172,6 +173,7 @@ def _staged(row: Result) -> list[str]:
       f'{row["questions"]:,}',
       *(f'{us:,.0f}' for us in row['microseconds_per_question'].values()),
       f'{row["vote_pair_samples_per_second"]:,.0f}',
+      f'{row["decided_samples_per_second"]:,.0f}',
       ', '.join(f'{b / 1e6:,.0f}' for b in row['peak_memory_bytes'].values()),
   ]
 

@@ -55,6 +55,7 @@ GROWTH = {
             'seconds': {'vote': 9.0, 'pair': 10.0},
             'microseconds_per_question': {'vote': 81.0, 'pair': 90.0},
             'vote_pair_samples_per_second': 52631.0,
+            'decided_samples_per_second': 81000.0,
             'peak_memory_bytes': {'vote': 90_000_000, 'pair': 200_000_000},
         }
     ],
@@ -110,7 +111,7 @@ def test_everything_is_measured_and_told(tmp_path):
         assert f' {flag} ' in f' {call} '
   assert '**2.40** (2.30 to 2.60)' in page
   assert '| 10,000 | 9,000 | 9,100 | 99% | 600 |' in page
-  assert '| 1,000,000 | 111,111 | 81 | 90 | 52,631 | 90, 200 |' in page
+  assert '| 1,000,000 | 111,111 | 81 | 90 | 52,631 | 81,000 | 90, 200 |' in page
 
 
 def test_one_part_by_itself(tmp_path):
