@@ -126,10 +126,11 @@ def _mesh_problem(cfg: ConfigDict) -> Iterator[str]:
 
 def _hub_problem(cfg: ConfigDict) -> Iterator[str]:
   # Late: a config is checked without the libraries that read models.
-  from calm_jax.lm import hub
+  from calm_jax.lm import hub, shards
 
   try:
-    hub.resolve(cfg.model, cfg.revision)
+    # Some repositories have pickles only, and what is fetched no weights.
+    shards.files(hub.resolve(cfg.model, cfg.revision))
   except ValueError as e:
     yield f'config.model = {e}'
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from calm_jax import datasets, rules, settings
-from calm_jax.lm import chat, hosts
+from calm_jax.lm import chat, hosts, hub
 from configs import base, tiny
 
 ALL = base.get_config()
@@ -457,6 +457,17 @@ def test_devices_and_the_hub_are_checked_together(cfg):
   assert first == '2 problems in the settings:'
   assert 'config.mesh: mesh data=3 fsdp=1 tensor=1 does not fit' in mesh
   assert 'config.model = org/gone: there is no such folder' in model
+
+
+def test_a_model_on_the_hub_without_safetensors_is_told_at_once(
+    cfg, tmp_path, monkeypatch
+):
+  cfg.model = 'org/pickles'
+  (tmp_path / 'model' / 'model.safetensors').unlink()
+  monkeypatch.setattr(hub, 'resolve', lambda *model: tmp_path / 'model')
+  assert settings.problems(cfg) == []
+  with pytest.raises(settings.ConfigError, match=r'has neither model\.'):
+    settings.check_machine(cfg)
 
 
 def test_a_process_alone_does_not_ask_for_the_devices_of_all(cfg, monkeypatch):
