@@ -202,7 +202,9 @@ def medical(model, questions, corpus):
   cfg.retrieve.query = 'stem_and_options'
   cfg.retrieve.top_k = 1
   cfg.selfrag.mode = 'always'
+  # Few pairs and two directions of translation: a program is compiled for each.
   cfg.pair.min_share = 0.6  # two of three languages agree
+  cfg.pair.positives = 'english'
   cfg.train.epochs = 1
   cfg.train.accumulation = 4
   cfg.train.max_length = 2048
