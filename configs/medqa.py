@@ -10,7 +10,7 @@ the model itself, which needs no key. The paper takes Google Cloud Translation:
 alone, so set --config.translate.max_cost; nllb is local (docs/TRANSLATION.md).
 
 The paper reports, before and after: accuracy EN 60.1 to 63.5, ZH 56.2 to 59.5.
-On one A100 about 5 hours at the floor (docs/EXPERIMENTS.md).
+On one A100 about 15 hours at the floor (docs/EXPERIMENTS.md).
 """
 
 from configs import base

@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/losses.py \
     --workdir=runs/losses --config.data.path=data/xcsqa
 
-About 2 hours on one A100 at the floor. The rates are those of DPO for all: the
+About 5 hours on one A100 at the floor. The rates are those of DPO for all: the
 losses differ in scale, so tune beta before judging one.
 """
 

@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/margin.py \
     --workdir=runs/margin --config.data.path=data/xcsqa
 
-The samples and votes are shared. About 1 hour on one A100 at the floor.
+The samples and votes are shared. About 2 hours on one A100 at the floor.
 """
 
 from configs import systems, xcsqa

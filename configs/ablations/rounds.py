@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/rounds.py \
     --workdir=runs/rounds --config.data.path=data/xcsqa
 
-The reference of a round is the model that the round starts with. About 1.5
+The reference of a round is the model that the round starts with. About 2.5
 hours on one A100 at the floor.
 """
 

@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/samples.py \
     --workdir=runs/samples --config.data.path=data/xcsqa
 
-The votes are surer with more. About 1.5 hours on one A100 at the floor.
+The votes are surer with more. About 2.5 hours on one A100 at the floor.
 """
 
 from configs import systems, xcsqa

@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/weighting.py \
     --workdir=runs/weighting --config.data.path=data/xcsqa
 
-The pairs are shared. About 45 minutes on one A100 at the floor.
+The pairs are shared. About 1.5 hours on one A100 at the floor.
 """
 
 from configs import systems, xcsqa

@@ -5,7 +5,7 @@ python -m calm_jax.main --config=configs/paper/table10_incremental.py \
 
 en, en_fr and en_fr_zh are trained at once on their languages; then_fr and
 then_zh go on, one language after another, from what was trained before: the
-forgetting matrix shows what that costs. About 2 hours on one A100 at the floor.
+forgetting matrix shows what that costs. About 1 hour on one A100 at the floor.
 No number of this table is known to this project yet: its cells stay blank.
 """
 

@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/paper/table1_mistral_medqa.py \
     --workdir=runs/table1_mistral_medqa --config.data.path=data/medqa
 
-About 10 hours on one A100 at the floor. No number of this table is known to
+About 25 hours on one A100 at the floor. No number of this table is known to
 this project yet: its cells stay blank.
 """
 

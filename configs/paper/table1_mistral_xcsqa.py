@@ -3,8 +3,8 @@
 python -m calm_jax.main --config=configs/paper/table1_mistral_xcsqa.py \
     --workdir=runs/table1_mistral_xcsqa --config.data.path=data/xcsqa
 
-About 1 hour on one A100 at the floor. The paper, base / CALM: EN 60.1 / 68.1,
-consistency 50.51 / 57.27, AC3 50.51 / 57.67.
+About 1.5 hours on one A100 at the floor. The paper, base / CALM: EN 60.1 /
+68.1, consistency 50.51 / 57.27, AC3 50.51 / 57.67.
 """
 
 from configs import systems, xcsqa_mistral

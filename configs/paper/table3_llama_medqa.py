@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/paper/table3_llama_medqa.py \
     --workdir=runs/table3_llama_medqa --config.data.path=data/medqa
 
-About 13 hours on one A100 at the floor. Of this table the rows base and calm
+About 28 hours on one A100 at the floor. Of this table the rows base and calm
 are known, from Table 1: EN 60.1 and 63.5, ZH 56.2 and 59.5.
 """
 
