@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -91,10 +91,11 @@ def run(
   lengths = ', '.join(str(shape.length) for shape in choices)
   console.say(f'  {job.plan.steps} steps, rows padded to {lengths} tokens')
   with _deferred_signals() as caught:
-    for done in range(start + 1, job.plan.steps + 1):
-      if _enough(job, checkpoints):
-        break
-      state, metrics = _step(job, state, done, choices)
+    inputs = _inputs(job, start, choices)
+    done, ready = start, next(inputs, None)
+    while ready is not None and not _enough(job, checkpoints):
+      done += 1
+      state, metrics, ready = _step(job, state, done, ready, inputs)
       journal.write(done, 'train', metrics)
       advance(1, _note(metrics))
       due = done % job.eval_every == 0 or done == job.plan.steps
@@ -146,19 +147,38 @@ def _enough(job: Job, checkpoints: checkpoint.Checkpoints) -> bool:
   return True
 
 
+class _Input(NamedTuple):
+  """What a step trains on, on the devices; and how many tokens it has."""
+
+  placed: Any
+  tokens: int
+
+
+def _inputs(
+    job: Job, start: int, choices: tuple[batches.Shape, ...]
+) -> Iterator[_Input]:
+  """Those of the steps that are left after `start`, in turn."""
+  rows, ref_N2 = job.train.rows, job.train.ref_N2
+  for number in range(start, job.plan.steps):
+    index_AB = job.plan.rows_AB(number)
+    shape = batches.pick(choices, batches.need(rows, index_AB))
+    batch = batches.build(rows, index_AB, shape, ref_N2)
+    placed = sharding.place_batch(job.mesh, batch, axis=1)
+    yield _Input(placed, batches.count_tokens(batch))
+
+
 def _step(
     job: Job,
     state: training.TrainState,
     done: int,
-    choices: tuple[batches.Shape, ...],
-) -> tuple[training.TrainState, dict[str, float]]:
-  """Step number `done`, counted from 1, and its metrics."""
+    ready: _Input,
+    inputs: Iterator[_Input],
+) -> tuple[training.TrainState, dict[str, float], _Input | None]:
+  """Step number `done`, counted from 1; its metrics, and the next input."""
   start = time.monotonic()
-  index_AB = job.plan.rows_AB(done - 1)
-  shape = batches.pick(choices, batches.need(job.train.rows, index_AB))
-  batch = batches.build(job.train.rows, index_AB, shape, job.train.ref_N2)
-  placed = sharding.place_batch(job.mesh, batch, axis=1)
-  state, means = job.step(state, job.params, placed)
+  state, means = job.step(state, job.params, ready.placed)
+  # While the devices compute: nobody has asked for a number of theirs yet.
+  following = next(inputs, None)
   metrics = training.merge_means([jax.device_get(means)])
   for name in ('loss', 'grad_norm'):
     if not math.isfinite(metrics[name]):
@@ -167,11 +187,12 @@ def _step(
           ' checkpoints are of before. Try a lower learning rate'
       )
   seconds = time.monotonic() - start
-  return state, metrics | {
+  metrics |= {
       'learning_rate': float(job.schedule(done - 1)),
       'epoch': done / job.plan.steps_per_epoch,
-      'tokens_per_second': batches.count_tokens(batch) / seconds,
+      'tokens_per_second': ready.tokens / seconds,
   }
+  return state, metrics, following
 
 
 def _train_shapes(job: Job) -> tuple[batches.Shape, ...]:

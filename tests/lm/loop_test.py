@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import types
 
@@ -91,6 +92,25 @@ def test_a_step_reports_its_own_rate_and_epoch():
   assert metrics['learning_rate'] == pytest.approx(0.2)
   assert metrics['epoch'] == 1.0
   assert metrics['tokens_per_second'] > 0
+
+
+def test_input_is_prepared_while_the_device_computes(monkeypatch):
+  """Before the loop waits for what the step has to say."""
+  _, job = _job(val=0, epochs=1)
+  order = []
+
+  def noted(name, function):
+    def call(*args, **kwargs):
+      order.append(name)
+      return function(*args, **kwargs)
+
+    return call
+
+  for module, name in ((sharding, 'place_batch'), (jax, 'device_get')):
+    monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
+  _run(dataclasses.replace(job, step=noted('step', job.step)))
+  again = ['step', 'place_batch', 'device_get']
+  assert order == ['place_batch', *again, *again, 'step', 'device_get']
 
 
 def test_a_resumed_run_does_the_rest():
