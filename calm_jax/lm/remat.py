@@ -11,7 +11,7 @@ from calm_jax.lm import batches, capacity, hosts, memory, sharding
 from calm_jax.lm import lora as lora_lib
 
 _WAYS = {'none': (False,), 'full': (True,), capacity.AUTO: (False, True)}
-_TOKENS = 64  # rows are padded to a multiple of them
+_TOKENS = 64  # in steps of so many the longest row that fits is looked for
 
 
 def settle(
