@@ -13,7 +13,15 @@ import shlex
 
 from ml_collections import ConfigDict
 
-from calm_jax import console, guard, ledger, pipeline, settings, systems
+from calm_jax import (
+    console,
+    guard,
+    ledger,
+    pipeline,
+    settings,
+    systems,
+    translators,
+)
 from calm_jax.lm import hosts
 from calm_jax.qa import lineage
 
@@ -73,6 +81,8 @@ def _lead(
       told = f'System {name}, {number} of {len(members)}'
       console.say(f'{told}: {_differences(own, cfg)}')
       _share(ledger.plan(own, folder, table), folder, plans)
+      if translators.keeps(own.translate.backend):
+        _share_translations(folder, workdir)
       hosts.from_leader(_NEXT, name)
       pipeline.run(own, folder, chosen, table=table, package=package)
     plans[name] = ledger.plan(own, folder, table)
@@ -119,6 +129,15 @@ def _share(
       item.folder.symlink_to(
           os.path.relpath(target.resolve(), folder.resolve())
       )
+
+
+def _share_translations(folder: pathlib.Path, workdir: pathlib.Path) -> None:
+  """One cache and one ledger for all: no text is paid for twice."""
+  link, whole = folder / translators.FOLDER, workdir / translators.FOLDER
+  whole.mkdir(exist_ok=True)
+  if not link.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(whole.resolve(), folder.resolve()))
 
 
 def _check_link(item: ledger.Plan) -> None:

@@ -216,6 +216,19 @@ def test_some_stages_only(cfg, workdir, ran):
   assert (workdir / 'compare' / 'DONE.json').exists()
 
 
+def test_what_was_translated_and_its_cost_are_one_for_all(cfg, workdir, ran):
+  run(cfg, workdir)
+  assert not (workdir / 'translations').exists()  # nothing is to be kept
+  cfg.translate.backend = 'google'
+  run(cfg, workdir)
+  kept = member(workdir, 'b') / 'translations' / 'google_ledger.jsonl'
+  kept.write_text('spent')
+  for folder in (workdir, member(workdir, 'd')):
+    path = folder / 'translations' / 'google_ledger.jsonl'
+    assert path.read_text() == 'spent'
+  assert run(cfg, workdir).count('Nothing to do') == 4
+
+
 def test_what_lies_in_the_way_is_refused_and_kept(cfg, workdir, ran):
   foreign = member(workdir, 'b') / 'read' / 'mine.txt'
   foreign.parent.mkdir(parents=True)

@@ -25,6 +25,9 @@ BACKENDS = {
 # Looking a text up costs these as little as the cache.
 _INSTANT = ('none', 'files')
 
+# Of a run: what was translated, and what it cost.
+FOLDER = 'translations'
+
 # So many texts are given to a backend at once.
 _BATCH = 256
 
@@ -54,6 +57,11 @@ def backend(name: str) -> Backend:
   return cast(Backend, importlib.import_module(BACKENDS[name]))
 
 
+def keeps(name: str) -> bool:
+  """Whether what the backend called `name` translates is kept in FOLDER."""
+  return name not in _INSTANT
+
+
 def build(cfg: ConfigDict, workdir: pathlib.Path) -> Translator:
   """The translator that config.translate names; loads no weights yet.
 
@@ -61,9 +69,9 @@ def build(cfg: ConfigDict, workdir: pathlib.Path) -> Translator:
   stage again its folder is deleted.
   """
   name = cfg.translate.backend
-  folder = workdir / 'translations'
+  folder = workdir / FOLDER
   inner = backend(name).build(cfg, folder)
-  if name in _INSTANT:
+  if not keeps(name):
     return inner
   return cache.Cached(inner, folder / f'{name}.jsonl', backend=name)
 
