@@ -152,6 +152,7 @@ def test_build_gives_the_model_a_cache_and_loads_it_late(tmp_path, monkeypatch):
       settings
       | {
           'sample': {'max_new_tokens': 9, 'slots': 4},
+          'prompt': {'template': 'selfrag'},
           'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1},
           'translate': {'backend': 'model', 'path': ''},
       }
@@ -161,7 +162,7 @@ def test_build_gives_the_model_a_cache_and_loads_it_late(tmp_path, monkeypatch):
     translator = translators.build(cfg, tmp_path)
     assert translator.translate(['cat'], 'en', 'fr') == ['chat']
   shape = {'mesh': (-1, 1, 1), 'slot_count': 4, 'max_new_tokens': 9}
-  assert calls == [settings | shape]
+  assert calls == [settings | shape | {'template': 'selfrag'}]
   assert (tmp_path / 'translations' / 'model.jsonl').is_file()
 
 
