@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/paper/table7_8_votes.py \
     --workdir=runs/table7_8_votes --config.data.path=data/xcsqa \
     --config.systems.medqa.data.path=data/medqa \
-    --stages=read,translate,retrieve,sample,vote,pair,compare
+    --stages=read,translate,sample,vote,pair,compare
 
 Nothing is trained or tested. The page has, for each language, its part of the
 winning votes and how often its own majority is the winner. About 2 hours on one
