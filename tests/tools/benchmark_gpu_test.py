@@ -1,4 +1,4 @@
-"""tools/benchmark_gpu.sh around a stand-in for the benchmark itself."""
+"""tools/benchmark_gpu.sh around a stand-in for the benchmark, and a trial."""
 
 from __future__ import annotations
 
@@ -88,3 +88,34 @@ def test_the_limits_of_all_parts_are_under_ten_minutes():
   limits = re.findall(r'^ *part \w+ (\d+) ', SCRIPT.read_text(), re.M)
   assert len(limits) == 4
   assert sum(map(int, limits)) < 600
+
+
+@pytest.mark.slow
+def test_a_tiny_trial_on_cpu(tmp_path):
+  """The benchmark itself; beside its peers `benchmark_test` runs it."""
+  python = tmp_path / 'python'
+  python.write_text(
+      f'#!/usr/bin/env bash\n[[ $1 != -c ]] && exec {sys.executable} "$@"\n'
+  )
+  python.chmod(0o755)
+  settings = {
+      'DIMENSIONS': 'tiny',
+      'DEVICE': 'cpu',
+      'PYTHON': str(python),
+      'OUT': str(tmp_path),
+      'XLA_FLAGS': '',
+      'PYTHONWARNINGS': 'ignore',
+  }
+  done = subprocess.run(
+      [SCRIPT],
+      env=os.environ | settings,
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  (path,) = tmp_path.glob('*.json')
+  parts = json.loads(path.read_text())
+  assert set(parts) == {'sampling', 'training'}
+  for part in parts.values():
+    assert 0 < part['ours']['roofline'] < 1
