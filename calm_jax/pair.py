@@ -195,6 +195,7 @@ def _drafts(
       if cfg.pair.gold == 'released'
       else cfg.pair.positives,
       'min_share': cfg.pair.min_share,
+      'min_margin': cfg.pair.min_margin,
       'supports': supports,
   }
   counts: preferences.Counts = collections.Counter()

@@ -252,6 +252,7 @@ RULES: dict[str, Check] = {
     'pair.gold': _one_of(*preferences.GOLD),
     'pair.cap': _whole(0),
     'pair.min_share': _number('[0, 1]'),
+    'pair.min_margin': _number('[0, 1]'),
     'pair.rebuild': _flag,
     'pair.val_size': _number('[0, 1)'),
     'lora.rank': _whole(1),

@@ -189,6 +189,7 @@ STAGES = (
             'pair.gold',
             'pair.cap',
             'pair.min_share',
+            'pair.min_margin',
             'pair.rebuild',
             'pair.val_size',
             'train.method',

@@ -114,6 +114,7 @@ def get_config():
   c.pair.gold = 'none'
   c.pair.cap = 0  # pairs per question and language, 0: all
   c.pair.min_share = 0.0  # least vote share of a winner, 0-1
+  c.pair.min_margin = 0.0  # its least lead over the second, in vote share, 0-1
   c.pair.rebuild = True  # both sides as explanation + answer in one format
   c.pair.val_size = 0.06  # part of the questions held out (paper)
 

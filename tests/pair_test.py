@@ -180,6 +180,7 @@ def _config(tmp_path, **changes):
               'gold': 'none',
               'cap': 0,
               'min_share': 0.0,
+              'min_margin': 0.0,
               'rebuild': True,
               'val_size': 0.3,
           },
@@ -339,9 +340,11 @@ def test_run_with_no_label_at_all_says_so(tmp_path):
 
 def test_run_with_nothing_left_says_why_and_what_to_do(tmp_path):
   _upstream(tmp_path)
-  cfg = _config(tmp_path, **{'pair.min_share': 0.9})
-  with pytest.raises(ValueError, match=r'low_share 20\).*lower pair.min_share'):
-    pair.run(cfg, tmp_path)
+  for least in ('share', 'margin'):
+    cfg = _config(tmp_path, **{f'pair.min_{least}': 0.9})
+    said = rf'low_{least} 20\).*lower pair.min_{least}'
+    with pytest.raises(ValueError, match=said):
+      pair.run(cfg, tmp_path)
   assert not (tmp_path / 'pair' / 'train.jsonl').exists()
 
 

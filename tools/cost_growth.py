@@ -184,6 +184,7 @@ def _decide(
       vote.tally(samples, ties=c.vote.ties, seed=c.seed),
       positives=c.pair.positives,
       min_share=c.pair.min_share,
+      min_margin=c.pair.min_margin,
       supports=lambda source, target: source == target,
   )
   drafts, _ = preferences.limit(drafts, cap=c.pair.cap)

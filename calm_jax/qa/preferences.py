@@ -43,18 +43,20 @@ def prefer(
     *,
     positives: str,
     min_share: float,
+    min_margin: float = 0.0,
     supports: Supports,
 ) -> tuple[list[Draft], Counts]:
   """Every sample against the winner, with who is preferred to it; counts.
 
-  samples = agreed + no_winner + low_share + unparsed + no_chosen + no_english
-  + rejected, where no_chosen could be paired only through a translation that
-  `supports` denies, and no_english lacks the English winning sample that the
-  policy asks for. One rejected sample makes one draft per chosen one.
+  samples = agreed + no_winner + low_share + low_margin + unparsed + no_chosen
+  + no_english + rejected, where no_chosen could be paired only through a
+  translation that `supports` denies, and no_english lacks the English winning
+  sample that the policy asks for. One rejected sample makes one draft per
+  chosen one.
   """
   counts: Counts = collections.Counter()
   drafts = []
-  for vote, mine in _decided(samples, votes, min_share, counts):
+  for vote, mine in _decided(samples, votes, min_share, min_margin, counts):
     winners, losers = [], {}
     for sample in mine:
       if sample.answer is None:
@@ -82,6 +84,7 @@ def imitate(
     *,
     positives: str,
     min_share: float,
+    min_margin: float = 0.0,
     supports: Supports,
 ) -> tuple[list[Draft], Counts]:
   """The winning answers, for every language that a question is asked in.
@@ -91,7 +94,7 @@ def imitate(
   """
   counts: Counts = collections.Counter()
   drafts = []
-  for vote, mine in _decided(samples, votes, min_share, counts):
+  for vote, mine in _decided(samples, votes, min_share, min_margin, counts):
     winners = [s for s in mine if s.answer == vote.winner]
     counts['agreed'] += len(winners)
     counts['unparsed'] += sum(s.answer is None for s in mine)
@@ -165,6 +168,7 @@ def _decided(
     samples: Iterable[records.Sample],
     votes: Iterable[records.Vote],
     min_share: float,
+    min_margin: float,
     counts: Counts,
 ) -> Iterator[tuple[records.Vote, list[records.Sample]]]:
   """Each vote that may be learnt from, with the samples of its question."""
@@ -177,6 +181,8 @@ def _decided(
       counts['no_winner'] += len(mine)
     elif vote.share < min_share:
       counts['low_share'] += len(mine)
+    elif _margin(vote) < min_margin:
+      counts['low_margin'] += len(mine)
     else:
       yield vote, mine
   if groups:
@@ -217,6 +223,22 @@ def _lack(winners: Sequence[records.Sample], policy: str) -> str:
 
 
 def _share(vote: records.Vote, option: str) -> float:
-  total = sum(sum(counts.values()) for counts in vote.counts.values())
-  mine = sum(counts.get(option, 0) for counts in vote.counts.values())
-  return mine / total if total else 0.0
+  total = _total(vote)
+  return total[option] / total.total() if total else 0.0
+
+
+def _margin(vote: records.Vote) -> float:
+  """The winner's lead over the second, as a part of all votes; 0: no lead."""
+  total = _total(vote)
+  everything = total.total() or 1
+  mine = total.pop(vote.winner or '', 0)
+  second = max(total.values(), default=0)
+  # A gold label may have fewer votes than another option.
+  return max(0, mine - second) / everything
+
+
+def _total(vote: records.Vote) -> Counts:
+  total: Counts = collections.Counter()
+  for counts in vote.counts.values():
+    total.update(counts)
+  return total

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 _REMEDIES = {
     'no_winner': 'break ties (vote.ties=first_seen) or raise sample.m',
     'low_share': 'lower pair.min_share',
+    'low_margin': 'lower pair.min_margin',
     'no_gold': 'set pair.gold=none: these questions have no label',
     'not_gold': 'set pair.gold=none to learn from the vote as it is',
     'no_english': (

@@ -181,6 +181,8 @@ def load(name, model, medqa):
   for own in cfg.systems.values():
     if 'pair' in own and 'min_share' in own.pair:
       own.pair.min_share /= 4  # random answers seldom agree
+    if 'pair' in own and 'min_margin' in own.pair:
+      own.pair.min_margin /= 10
     if 'sample' in own and own.sample.get('m') == 1:
       own.sample.m = 2  # one needs a translator to be put before another
     if 'data' in own:

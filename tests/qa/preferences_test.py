@@ -33,13 +33,19 @@ SAMPLES = [
 
 
 def _prefer(
-    samples=SAMPLES, *, positives='last', min_share=0.0, supports=ALWAYS
+    samples=SAMPLES,
+    *,
+    positives='last',
+    min_share=0.0,
+    min_margin=0.0,
+    supports=ALWAYS,
 ):
   drafts, counts = preferences.prefer(
       samples,
       vote.tally(samples, ties='abstain'),
       positives=positives,
       min_share=min_share,
+      min_margin=min_margin,
       supports=supports,
   )
   return [(d.chosen.text, d.rejected.text) for d in drafts], counts
@@ -111,6 +117,39 @@ def test_ties_and_low_shares_drop_all_samples_of_the_question():
   assert found == []
   assert counts == {'no_winner': 2, 'low_share': 7}
   assert len(_prefer(SAMPLES + tie, min_share=4 / 6)[0]) == 2
+
+
+def test_a_small_lead_over_the_second_drops_all_samples_of_the_question():
+  # B has 4 of the 6 votes, A and C one each: a lead of a half.
+  assert len(_prefer(min_margin=0.5)[0]) == 2
+  assert _prefer(min_margin=0.51) == ([], {'low_margin': 7})
+  # The share is looked at first, so that no sample is counted twice.
+  assert _prefer(min_share=0.7, min_margin=0.51)[1] == {'low_share': 7}
+
+
+def test_the_lead_is_over_the_second_not_over_all_others():
+  # B has 2 of 5 votes, A, C and D one each.
+  samples = [_sample('en', i, answer) for i, answer in enumerate('BBACD')]
+  assert len(_prefer(samples, min_margin=0.2)[0]) == 3
+  alone = [_sample('en', 0, 'B'), _sample('en', 1, None)]
+  assert _prefer(alone, min_margin=1.0)[1] == {'agreed': 1, 'unparsed': 1}
+
+
+def test_a_gold_label_that_was_voted_down_has_no_lead():
+  votes = vote.tally(SAMPLES, ties='abstain')
+  samples, votes, _ = preferences.label(
+      SAMPLES, votes, {'q': 'A'}, rule='released'
+  )
+  for least in (0.0, 0.1):
+    _, counts = preferences.prefer(
+        samples,
+        votes,
+        positives='last',
+        min_share=0.0,
+        min_margin=least,
+        supports=ALWAYS,
+    )
+    assert ('low_margin' in counts) == (least > 0)
 
 
 def test_the_share_travels_with_the_draft():
