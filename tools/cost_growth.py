@@ -47,9 +47,9 @@ _JSON = flags.DEFINE_string('json', None, 'File to write.')
 
 STAGES = ('read', 'vote', 'pair', 'report')
 # Few slots: with many, 100 requests would end before all are in use.
-_SLOTS, _SEED = 12, 0
+_SLOTS, _SEED = 6, 0
 _LENGTHS = work.Lengths(
-    work.Spread(8, 64), work.Spread(1, 64), *work.LENGTHS['tiny'][2:]
+    work.Spread(8, 64), work.Spread(1, 256), *work.LENGTHS['tiny'][2:]
 )
 
 
