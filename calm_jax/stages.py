@@ -129,6 +129,7 @@ STAGES = (
             'data.name',
             'data.train_split',
             'data.test_split',
+            'data.train_limit',
             'languages',
             'limit',
         ),

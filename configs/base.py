@@ -34,6 +34,8 @@ def get_config():
   # Sampled, voted on and trained on; empty (with train.method=none): no split.
   c.data.train_split = 'train'
   c.data.test_split = 'test'  # evaluated
+  # Questions of the training split, 0: all; limit cuts both splits.
+  c.data.train_limit = 0
 
   c.mesh = ConfigDict()  # devices along each axis; -1: all that are left
   c.mesh.data = -1  # each with other rows of a batch and all weights
@@ -56,7 +58,7 @@ def get_config():
   # Sequences decoded at once, all devices together; auto: what fits, at most
   # 256 a device (48 on CPU), beyond which nothing is gained.
   c.sample.slots = FieldReference('auto', field_type=object)
-  c.sample.shard = 512  # questions x languages per file; the unit of restart
+  c.sample.shard = 4096  # questions x languages per file; the unit of restart
 
   c.vote = ConfigDict()
   c.vote.ties = 'abstain'  # or first_seen, seeded
@@ -139,6 +141,8 @@ def get_config():
   c.train.epochs = 3  # paper
   c.train.batch_size = 1  # rows per device and micro-batch (paper)
   c.train.accumulation = 8  # micro-batches per step (framework)
+  # Steps that share out their rows by length, to pad less; 1: not (framework).
+  c.train.length_window = 8
   c.train.eval_batch_size = 2  # paper
   # Compute layers twice to save memory: none, full, or auto, where it must be.
   c.train.remat = 'auto'

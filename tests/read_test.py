@@ -21,6 +21,7 @@ def config(**changes):
               'path': '',
               'train_split': 'train',
               'test_split': 'test',
+              'train_limit': 0,
           },
       }
   )
@@ -83,6 +84,24 @@ def test_the_limit_keeps_the_first_questions_whole(tmp_path):
       ('demo-test-02', 'en'),
       ('demo-test-02', 'ja'),
   ]
+
+
+@pytest.mark.parametrize(
+    ('limit', 'train_limit', 'train', 'test'),
+    [
+        (0, 0, 24, 12),
+        (0, 5, 5, 12),
+        (3, 5, 3, 3),
+        (5, 3, 3, 5),
+        (0, 99, 24, 12),
+    ],
+)
+def test_the_smaller_limit_holds_for_the_training_split(
+    tmp_path, limit, train_limit, train, test
+):
+  changes = {'limit': limit, 'data.train_limit': train_limit}
+  counts = read.run(config(**changes), tmp_path)
+  assert (counts['train_questions'], counts['test_questions']) == (train, test)
 
 
 def test_first():
