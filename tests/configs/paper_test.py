@@ -14,6 +14,7 @@ import itertools
 import json
 import pathlib
 import random
+import re
 
 import jax
 import numpy as np
@@ -196,6 +197,17 @@ def load(name, model, medqa):
   return cfg
 
 
+def winning(page):
+  """Each language's part of the winning votes, from each table of the page."""
+  for table in page.split('part of the winning votes</th>')[1:]:
+    found = re.findall(
+        r'<th scope="row">(\w+)</th><td>[\d,]+</td>\s*'
+        r'<td>[\d.]+</td>\s*<td>([\d.]+)</td>',
+        table.partition('</table>')[0],
+    )
+    yield {lang: float(part) for lang, part in found}
+
+
 def rows(workdir):
   with (workdir / 'compare' / 'table.csv').open(encoding='utf-8') as f:
     return list(csv.DictReader(f))
@@ -299,7 +311,16 @@ def fill(name, workdir, cfg):
     assert report.exists() != voting
   if voting:
     assert rows(workdir) == []
-    assert page.count('part of the winning votes</th>') == 2
+    for system, parts in zip(members, winning(page), strict=True):
+      path = workdir / 'systems' / system / 'vote' / 'votes.jsonl'
+      votes = [v for v in records.read_jsonl(path, records.Vote) if v.winner]
+      assert parts.keys() == {
+          lang.upper() for lang in members[system].languages
+      }
+      for lang, part in parts.items():
+        mine = sum(v.counts[lang.lower()].get(v.winner, 0) for v in votes)
+        won = sum(c.get(v.winner, 0) for v in votes for c in v.counts.values())
+        assert part == pytest.approx(100 * mine / won, abs=0.06)
     return
   found = {}
   for row in rows(workdir):  # a whole setting comes before its parts
