@@ -227,6 +227,8 @@ def _job(
       accumulation=train.accumulation,
       epochs=train.epochs,
       seed=cfg.seed,
+      lengths=batches.lengths(rows['train']),
+      window=train.length_window,
   )
   schedule = optimizers.make_schedule(
       train.schedule,

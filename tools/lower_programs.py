@@ -18,6 +18,7 @@ import optax
 from calm_jax.lm import (
     batches,
     decoder,
+    sampler,
     shapes,
     sharding,
     slots,
@@ -104,8 +105,7 @@ def _sampling(cfg, dtype, mesh, work: Work, weights) -> Iterator[Program]:
   # On CPU the cache would be float32, for its compiler's sake.
   typed = lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
   state = state._replace(cache=jax.tree.map(typed, state.cache))
-  prompts = max(1, work.slots // (4 * work.samples))
-  prompts += -prompts % made.parts
+  prompts = sampler.prompts_at_once(work.slots, work.samples, made.parts)
   rows = prompts * work.samples
   ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   job = jax.tree.map(

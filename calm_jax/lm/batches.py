@@ -67,6 +67,8 @@ class Plan:
   """Which rows step `s` trains on: a function of the seed and `s` alone.
 
   Every epoch is a permutation of all rows. Its last step is filled up with -1.
+  With `lengths`, one for each row, every `window` steps that follow each other
+  share out their rows by length, so that a step pads less.
   """
 
   num_rows: int
@@ -74,6 +76,8 @@ class Plan:
   accumulation: int
   epochs: int
   seed: int
+  lengths: tuple[int, ...] = ()
+  window: int = 1
 
   @property
   def steps_per_epoch(self) -> int:
@@ -86,7 +90,7 @@ class Plan:
   def rows_AB(self, step: int) -> np.ndarray:
     epoch, within = divmod(step, self.steps_per_epoch)
     size = self.batch * self.accumulation
-    order = _permutation(self.num_rows, self.seed, epoch)
+    order = _order(self, epoch)
     rows = order[within * size : (within + 1) * size]
     rows = np.pad(rows, (0, size - len(rows)), constant_values=-1)
     return rows.reshape(self.accumulation, self.batch)
@@ -115,10 +119,14 @@ def fit(
   )
 
 
+def lengths(rows: Sequence[Row]) -> tuple[int, ...]:
+  """Tokens of each row."""
+  return tuple(_size(row).length for row in rows)
+
+
 def by_length(rows: Sequence[Row], batch: int) -> list[np.ndarray]:
   """Batches of row numbers, the longest rows first, filled up with -1."""
-  lengths = np.array([_size(row).length for row in rows])
-  order = np.argsort(-lengths, kind='stable')
+  order = np.argsort(-np.array(lengths(rows)), kind='stable')
   order = np.pad(order, (0, -len(order) % batch), constant_values=-1)
   return list(order.reshape(-1, batch))
 
@@ -173,9 +181,23 @@ def count_tokens(batch: Batch) -> int:
 
 
 @functools.lru_cache(maxsize=2)
-def _permutation(num_rows: int, seed: int, epoch: int) -> np.ndarray:
+def _order(plan: Plan, epoch: int) -> np.ndarray:
   # RandomState's stream is frozen; that of numpy's newer Generator is not.
-  return np.random.RandomState([seed % 2**32, epoch]).permutation(num_rows)
+  rng = np.random.RandomState([plan.seed % 2**32, epoch])
+  order = rng.permutation(plan.num_rows)
+  size = plan.batch * plan.accumulation
+  if not plan.lengths or plan.window == 1:
+    return order
+  sizes = np.array(plan.lengths)
+  parts = []
+  for start in range(0, len(order), plan.window * size):
+    rows = order[start : start + plan.window * size]
+    rows = rows[np.argsort(sizes[rows], kind='stable')]
+    # The steps in any order, but the last of an epoch, which may not be full.
+    full = len(rows) // size * size
+    steps = rng.permutation(rows[:full].reshape(-1, size))
+    parts += [steps.ravel(), rows[full:]]
+  return np.concatenate(parts)
 
 
 def _size(row: Row) -> Shape:

@@ -150,8 +150,11 @@ def plan(
 
 
 def prompts_at_once(slots: int, samples: int, parts: int) -> int:
-  """How many prompts are prefilled together, with padding."""
-  prompts = max(1, slots // (4 * samples))
+  """How many prompts are prefilled together, with padding.
+
+  Slots wait until so many of them are free: few at a time keep more in use.
+  """
+  prompts = max(1, slots // (16 * samples))
   return prompts + -prompts % parts
 
 

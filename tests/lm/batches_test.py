@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -102,6 +103,28 @@ def test_the_permutation_is_pinned():
   # A resumed run must see the rows that the killed one would have seen.
   rows = batches.Plan(10, 10, 1, 1, seed=42).rows_AB(0)
   assert rows.tolist() == [[5, 0, 6, 4, 2, 7, 3, 1, 8, 9]]
+
+
+def test_steps_share_out_their_rows_by_length():
+  lengths = tuple(10 * (i % 13) + i for i in range(41))
+  plain = batches.Plan(41, 2, 2, 2, seed=3, lengths=lengths)
+  plan = dataclasses.replace(plain, window=5)
+  for epoch in (0, 11):
+    steps = [plan.rows_AB(epoch + s).ravel() for s in range(11)]
+    before = [plain.rows_AB(epoch + s).ravel() for s in range(11)]
+    for start in (0, 5, 10):
+      block = np.concatenate(steps[start : start + 5])
+      assert sorted(block) == sorted(np.concatenate(before[start : start + 5]))
+    assert list(steps[-1][1:]) == [-1, -1, -1]
+    # A step's rows are neighbours among the lengths of its window.
+    ranges = sorted(
+        (min(lengths[i] for i in s), max(lengths[i] for i in s))
+        for s in steps[:5]
+    )
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ranges))
+    assert [s.tolist() for s in steps[:5]] != sorted(
+        (s.tolist() for s in steps[:5]), key=lambda s: lengths[s[0]]
+    )
 
 
 def test_a_batch_does_not_depend_on_other_batches():
