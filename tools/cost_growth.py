@@ -35,16 +35,6 @@ from calm_jax.qa import ballots, preferences, prompts
 from tools import benchmark_work as work
 from tools import cost_growth_data as data
 
-_REQUESTS = flags.DEFINE_list(
-    'requests', ['100', '1000', '10000'], 'Numbers of requests to sample.'
-)
-_SAMPLES = flags.DEFINE_list(
-    'samples',
-    ['10000', '100000', '1000000'],
-    'Numbers of samples to vote on; about 600 bytes of disk for each.',
-)
-_JSON = flags.DEFINE_string('json', None, 'File to write.')
-
 STAGES = ('read', 'vote', 'pair', 'report')
 # Few slots: with many, 100 requests would end before all are in use.
 _SLOTS, _SEED = 6, 0
@@ -68,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
       'platform': platform.platform(),
   }
   result['sampling'] = [
-      _alone(sampling, int(count)) for count in _REQUESTS.value
+      _alone(sampling, int(count)) for count in flags.FLAGS.requests
   ]
   for row in result['sampling']:
     console.say(
@@ -76,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
         f' {row["peak_memory_bytes"] / 1e6:.0f} MB'
     )
   result['stages'] = []
-  for count in _SAMPLES.value:
+  for count in flags.FLAGS.samples:
     row = stages(int(count))
     result['stages'].append(row)
     told = ', '.join(f'{k} {v:.1f} s' for k, v in row['seconds'].items())
@@ -85,9 +75,9 @@ def main(argv: Sequence[str]) -> None:
         f' {row["vote_pair_samples_per_second"]:.0f} samples/s,'
         f' without their files {row["decided_samples_per_second"]:.0f}'
     )
-  if _JSON.value:
+  if flags.FLAGS.json:
     text = json.dumps(result, indent=2) + '\n'
-    records.write_text(pathlib.Path(_JSON.value), text)
+    records.write_text(pathlib.Path(flags.FLAGS.json), text)
 
 
 def sampling(count: int) -> dict[str, Any]:
@@ -229,4 +219,14 @@ def _alone(function: Callable[..., Any], *args: Any) -> Any:
 
 
 if __name__ == '__main__':
+  # Not above: other benchmarks have flags of these names.
+  flags.DEFINE_list(
+      'requests', ['100', '1000', '10000'], 'Numbers of requests to sample.'
+  )
+  flags.DEFINE_list(
+      'samples',
+      ['10000', '100000', '1000000'],
+      'Numbers of samples to vote on; about 600 bytes of disk for each.',
+  )
+  flags.DEFINE_string('json', None, 'File to write.')
   app.run(main)
