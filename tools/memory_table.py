@@ -78,7 +78,7 @@ def training_row(
   """The step of DPO, as the training loop compiles it."""
   planned = memory.training_programs(model, job, lora=LORA)['step']
   adamw = optimizer.adamw(
-      lambda step: 1e-5,
+      lambda step: jnp.float32(1e-5),
       b1=0.9,
       b2=0.999,
       eps=1e-8,

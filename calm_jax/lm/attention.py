@@ -75,7 +75,8 @@ def _causal_backward(kept, grad_BKGTH):
   q_BKGTH, k_BKHS, v_BKSH, mask_BTS, out_BKGTH, totals = kept
   steps = q_BKGTH.shape[3]
   mean_BKGT = _dot('BKGTH,BKGTH->BKGT', grad_BKGTH, out_BKGTH)
-  q_grads, k_grad_BKHS, v_grad_BKSH = [], 0.0, 0.0
+  q_grads, zero = [], jnp.float32(0)
+  k_grad_BKHS, v_grad_BKSH = zero, zero
   for (start, end), total_BKGT1 in zip(_blocks(steps), totals, strict=True):
     here = slice(start, end)
     q_BKXH = _fold(q_BKGTH[:, :, :, here])

@@ -176,7 +176,8 @@ class Decoder(nnx.Module):
   def __call__(self, tokens_BT, positions_BT, mask_BTS, cache, lora, remat):
     x_BTD = _look_up(self.embed_VD[...], tokens_BT)
     angles_BTH = _angles(self.cfg, positions_BT)
-    context = Context(positions_BT, *_turns(angles_BTH), mask_BTS)
+    cos_BTH, sin_BTH = _turns(angles_BTH)
+    context = Context(positions_BT, cos_BTH, sin_BTH, mask_BTS)
     keys, values = [], []
     for i, block in enumerate(self.layers):
       apply = jax.checkpoint(block) if remat else block

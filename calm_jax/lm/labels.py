@@ -42,10 +42,10 @@ def scores(
   def score(_, x):
     return None, _chunk(cfg, head, *x)
 
-  _, found = jax.lax.scan(score, None, (split(hidden_BCD), split(labels_BC)))
+  parts = split(hidden_BCD), split(labels_BC)
+  _, (logp, mean) = jax.lax.scan(score, None, parts)
   join = lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :length]
-  logp_BC, mean_BC = map(join, found)
-  return logp_BC, mean_BC
+  return join(logp), join(mean)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
