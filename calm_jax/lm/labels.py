@@ -43,9 +43,10 @@ def scores(
     return None, _chunk(cfg, head, *x)
 
   parts = split(hidden_BCD), split(labels_BC)
-  _, (logp, mean) = jax.lax.scan(score, None, parts)
+  _, found = jax.lax.scan(score, None, parts)
   join = lambda x: jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :length]
-  return join(logp), join(mean)
+  logp_BC, mean_BC = jax.tree.map(join, found)
+  return logp_BC, mean_BC
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
