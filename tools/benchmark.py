@@ -6,7 +6,8 @@ python -m tools.benchmark --job=sampling --device=cpu --compare=hf \
 Both sides draw the same numbers of tokens to the same prompts, or train on the
 same pairs, in turns; the ratio is ours / theirs, higher is better. The peers
 (hf: transformers generate; trl: TRL with PEFT) need the extra parity. With
-`--shape` the weights are random. On a busy machine trust the CPU seconds.
+`--shape` the weights are random; `--config` takes the model and the sizes of a
+run. On a busy machine trust the CPU seconds.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ import time
 from typing import Any
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from calm_jax import console, records
 from calm_jax.lm import compilation, pages
+from tools import benchmark_config
 from tools import benchmark_report as report
 from tools import benchmark_turns as turns
 from tools import benchmark_work as work
 
 _START = time.monotonic()
+_DEFAULT_SHAPE = 'smollm2-135m'
 
 _JOB = flags.DEFINE_enum('job', 'sampling', ['sampling', 'training'], 'What.')
 _DEVICE = flags.DEFINE_enum('device', 'cpu', ['cpu', 'gpu'], 'Where.')
@@ -48,8 +52,8 @@ _MODEL = flags.DEFINE_string('model', None, 'Folder of a model.')
 _SHAPE = flags.DEFINE_string(
     'shape',
     None,
-    'Random weights instead: llama3-8b, mistral-7b, llama2-7b, smollm2-135m or'
-    ' tiny.',
+    'Random weights instead: llama3-8b, mistral-7b, llama2-7b, smollm2-135m'
+    ' (where no model is given) or tiny.',
 )
 _DTYPE = flags.DEFINE_enum(
     'dtype', 'float32', ['float32', 'bfloat16'], 'Of weights and activations.'
@@ -78,6 +82,10 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of weights, work and draws.')
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
+    benchmark_config.apply(flags.FLAGS, flags.FLAGS.config)
+  if not (_MODEL.value or _SHAPE.value):
+    flags.FLAGS['shape'].value = _DEFAULT_SHAPE
   logging.set_verbosity(logging.WARNING)
   _check_flags()
   prepare_environment(
@@ -169,7 +177,7 @@ def measure() -> dict[str, Any]:
 
 
 def _check_flags() -> None:
-  if bool(_MODEL.value) == bool(_SHAPE.value):
+  if _MODEL.value and _SHAPE.value:
     raise app.UsageError('give either --model or --shape')
   if _COMPARE.value != 'none':
     fits = {'hf': 'sampling', 'trl': 'training'}[_COMPARE.value]
@@ -291,4 +299,8 @@ def _difference(
 
 
 if __name__ == '__main__':
+  # Not above: calm_jax.main has a flag of this name.
+  config_flags.DEFINE_config_file(
+      'config', None, 'A run whose model and sizes to take.'
+  )
   app.run(main)

@@ -211,7 +211,7 @@ def test_beside_a_peer(tmp_path, flags):
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
-        ((), 'give either --model or --shape'),
+        (('--shape=tiny', '--model=x'), 'give either --model or --shape'),
         (('--shape=tiny', '--compare=trl'), 'needs --job=training'),
         (('--shape=tiny', '--pairs=3', '--batch=2'), 'must divide'),
         (('--shape=tiny', '--threads=4096'), 'cores are here'),
