@@ -18,7 +18,10 @@ Batch = batches.Batch
 
 
 # Which order XLA's CPU compiler chooses.
-_LEAN = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+_LEAN = {
+    'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED',
+    'xla_disable_hlo_passes': 'cse_barrier_expander',
+}
 
 
 class TrainState(NamedTuple):
@@ -196,8 +199,8 @@ def make_step(
     state = TrainState(state.step + 1, lora, opt_state)
     return sharding.lay(state), sharding.whole(means)
 
-  # By default XLA's CPU compiler runs whatever it can at once, also the second
-  # computation of all layers, which then saves no memory.
+  # By default XLA's CPU compiler finds that layers are computed twice and keeps
+  # the first result, or runs the second one too early: no memory is saved.
   lean = objective.remat and jax.default_backend() == 'cpu'
   return jax.jit(
       sharding.on(mesh, step),

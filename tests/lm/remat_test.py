@@ -79,6 +79,6 @@ def test_the_longest_row_of_both_splits_decides(model, monkeypatch, capsys):
       chunk=256,
   )
   assert not twice
-  assert 'computed once: rows of 256 tokens' in capsys.readouterr().out
-  job = memory.Training(1, 2, 256, 128, chunk=256, remat=False)
+  assert 'computed once: rows of 224 tokens' in capsys.readouterr().out
+  job = memory.Training(1, 2, 224, 128, chunk=256, remat=False)
   assert need == memory.training(model, job, lora=LORA)
