@@ -211,16 +211,7 @@ def _job(
 ):
   """The programs and the data of the run, and its optimiser."""
   train, parts = cfg.train, sharding.rows(mesh)
-  objective = training.Objective(
-      train.method,
-      cfg.lora.alpha / cfg.lora.rank,
-      beta=train.beta,
-      label_smoothing=train.label_smoothing,
-      loss=train.loss,
-      sft_weight=train.sft_weight,
-      simpo_gamma=train.simpo_gamma,
-      remat=twice,
-  )
+  objective = _objective(cfg, twice)
   plan = batches.Plan(
       num_rows=len(rows['train']),
       batch=train.batch_size * parts,
@@ -265,6 +256,21 @@ def _job(
       eval_every=train.eval_every,
   )
   return job, optimizer
+
+
+def _objective(cfg: ConfigDict, twice: bool) -> training.Objective:
+  """What is minimised; `twice` computes layers again to save memory."""
+  train = cfg.train
+  return training.Objective(
+      train.method,
+      cfg.lora.alpha / cfg.lora.rank,
+      beta=train.beta,
+      label_smoothing=train.label_smoothing,
+      loss=train.loss,
+      sft_weight=train.sft_weight,
+      simpo_gamma=train.simpo_gamma,
+      remat=twice,
+  )
 
 
 def _watched(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import dataclasses
 import functools
 import pathlib
@@ -71,12 +72,19 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     decoding = dataclasses.replace(decoding, slots=slots)
   if not hosts.is_leader():
     return {}  # process 0 scores what all have written
+  return counts | {'scores': _score(cfg, folder, policies)}
+
+
+def _score(
+    cfg: ConfigDict, folder: pathlib.Path, systems: Iterable[str]
+) -> int:
+  """Writes scores.jsonl from what the systems answered; returns how many."""
   answers = {
       system: metrics.collect(
           records.read_all(folder / system, '*.jsonl', records.Prediction),
           cfg.languages,
       )
-      for system in policies
+      for system in systems
   }
   scores = scoring.score(
       answers,
@@ -84,8 +92,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       resamples=cfg.evaluate.bootstrap,
       seed=cfg.seed,
   )
-  records.write_jsonl(folder / 'scores.jsonl', scores)
-  return counts | {'scores': len(scores)}
+  return records.write_jsonl(folder / 'scores.jsonl', scores)
 
 
 def _prediction(
