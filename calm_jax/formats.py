@@ -9,7 +9,7 @@ prompt, as neither program has a place for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 import hashlib
 import json
 import pathlib
@@ -59,20 +59,25 @@ def write_trl(
   )
 
 
-def write_llamafactory(path: pathlib.Path, rows: Sequence[Record]) -> int:
+def write_llamafactory(path: pathlib.Path, rows: Iterable[Record]) -> int:
   """Writes a JSON array, and beside it the dataset_info.json to name it."""
-  lines = [records.to_json(to_llamafactory(row)) for row in rows]
-  records.write_text(path, '[\n' + ',\n'.join(lines) + '\n]\n')
+  count, pairs = 0, False
+  with records.replacing(path) as f:
+    for count, row in enumerate(rows, 1):
+      pairs = isinstance(row, records.Pair)
+      f.write(b',\n' if count > 1 else b'[\n')
+      f.write(records.to_json(to_llamafactory(row)))
+    f.write(b'\n]\n' if count else b'[]\n')
   columns = {'prompt': 'instruction', 'query': 'input'}
   entry: Row = {'file_name': path.name, 'columns': columns}
-  if rows and isinstance(rows[0], records.Pair):
+  if pairs:
     entry['ranking'] = True
     columns |= {'chosen': 'chosen', 'rejected': 'rejected'}
   else:
     columns['response'] = 'output'
   info = json.dumps({path.stem: entry}, indent=2)
   records.write_text(path.with_name('dataset_info.json'), info + '\n')
-  return len(lines)
+  return count
 
 
 def read_pairs(path: pathlib.Path, *, lang: str = 'und') -> list[records.Pair]:
@@ -105,9 +110,8 @@ def _message(role: str, text: str) -> list[Row]:
 
 def _extras(record: Record) -> Row:
   names = _PAIR_EXTRAS if isinstance(record, records.Pair) else _TARGET_EXTRAS
-  fields = vars(record)
   opened = {'opening': [*record.opening]} if record.opening else {}
-  return {name: fields[name] for name in names} | opened
+  return {name: getattr(record, name) for name in names} | opened
 
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[str, Row]]:

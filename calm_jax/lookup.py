@@ -5,11 +5,12 @@ from __future__ import annotations
 import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import itertools
-import json
 import os
 import pathlib
 import re
 from typing import Any, TypeVar
+
+import msgspec
 
 from calm_jax import records
 
@@ -19,7 +20,7 @@ R = TypeVar('R')
 _OFFSET_BITS = 44
 _OFFSET = (1 << _OFFSET_BITS) - 1
 # The first field of a line, in the form in which records are written.
-_FIRST = r'\{"%s": "([^"\\]*)"'
+_FIRST = r'\{"%s": ?"([^"\\]*)"'
 
 
 class Lookup:
@@ -72,19 +73,25 @@ class Lookup:
     """The lines of each of `ids` as plain dicts, in file order."""
     found: dict[str, list[dict[str, Any]]] = {i: [] for i in ids}
     for name, _, text in self._gather(found):
-      found[name] += map(json.loads, text.removesuffix('\n').split('\n'))
+      found[name] += msgspec.json.Decoder(dict).decode_lines(text)
     return found
 
   def records(self, cls: type[R], ids: Iterable[str]) -> dict[str, list[R]]:
     """The lines of each of `ids` as records, in file order."""
     found: dict[str, list[R]] = {i: [] for i in ids}
+    decode = records.decoder(cls).decode_lines
     for name, place, text in self._gather(found):
       try:
-        found[name] += records.decode_lines(text, cls)
-      except (ValueError, TypeError):
+        found[name].extend(decode(text))
+      except ValueError:
         self._blame(place, text, cls)
         raise
     return found
+
+  def text(self, ids: Iterable[str]) -> Iterator[bytes]:
+    """The lines of `ids` as they stand, in file order, some at a time."""
+    for _, _, text in self._gather(ids):
+      yield text
 
   def _note(self, name: str, place: int, length: int) -> None:
     places = self._places.get(name)
@@ -95,7 +102,7 @@ class Lookup:
     else:
       places.extend((place, length))
 
-  def _gather(self, ids: Iterable[str]) -> Iterator[tuple[str, int, str]]:
+  def _gather(self, ids: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
     """The lines of `ids` that follow each other, with their name and place."""
     wanted = []
     for name in ids:
@@ -106,22 +113,19 @@ class Lookup:
     for file, items in by_file:
       with self.paths[file].open('rb') as f:
         for place, length, name in items:
-          text = os.pread(f.fileno(), length, place & _OFFSET)
-          yield name, place, text.decode()
+          yield name, place, os.pread(f.fileno(), length, place & _OFFSET)
 
-  def _blame(self, place: int, text: str, cls: type[Any]) -> None:
+  def _blame(self, place: int, text: bytes, cls: type[Any]) -> None:
     """Finds the line of `text` that is no `cls`, and raises with its number."""
     path = self.paths[place >> _OFFSET_BITS]
     with path.open('rb') as f:
       before = f.read(place & _OFFSET).count(b'\n')
-    lines = text.removesuffix('\n').split('\n')
-    for number, line in enumerate(lines, before + 1):
-      _decode(path, number, line.encode(), cls)
+    for number, line in enumerate(text.split(b'\n'), before + 1):
+      _decode(path, number, line, cls)
 
 
 def _decode(path: pathlib.Path, number: int, line: bytes, cls: type[R]) -> R:
   try:
-    (record,) = records.decode_lines(line.decode(), cls)
-  except (ValueError, TypeError) as e:
+    return records.decoder(cls).decode(line)
+  except ValueError as e:
     raise records.wrong_line(path, number, cls, e) from e
-  return record

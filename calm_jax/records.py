@@ -1,31 +1,32 @@
-"""What passes between stages: frozen dataclasses, one JSON object a line."""
+"""What passes between stages: frozen records, one JSON object a line."""
 
 from __future__ import annotations
 
-import collections.abc
-from collections.abc import Callable, Iterable, Iterator, Mapping
-import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+import contextlib
 import functools
 import json
 import os
 import pathlib
-import types
-import typing
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
 
 R = TypeVar('R')
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+  """As a frozen dataclass; its fields' types are checked when it is read."""
+
+
+class Option(Record, frozen=True):
   """One choice. `key` says which choice it is, the same in every language."""
 
   key: str
   text: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Question:
+class Question(Record, frozen=True):
   """A multiple-choice question in one language.
 
   `id` is shared by the question's languages. `gold` is an option key, None
@@ -42,8 +43,7 @@ class Question:
   translated_from: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Passage:
+class Passage(Record, frozen=True):
   """A piece of a corpus.
 
   `id` is the source and the offset of its first character there, as in
@@ -58,8 +58,7 @@ class Passage:
   kind: str = 'retrieved'
 
 
-@dataclasses.dataclass(frozen=True)
-class Evidence:
+class Evidence(Record, frozen=True):
   """What is shown beside a question, in the order in which it is shown."""
 
   question_id: str
@@ -67,8 +66,7 @@ class Evidence:
   passages: tuple[Passage, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(Record, frozen=True):
   """One generated answer.
 
   `answer` is an option key or None; `parse` says how it was read, or why not.
@@ -87,8 +85,7 @@ class Sample:
   stop_reason: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Reflection:
+class Reflection(Record, frozen=True):
   """What the model says of its answer beside one passage (Self-RAG).
 
   `retrieve` was held against the threshold (None: nothing was asked), `passage`
@@ -116,8 +113,7 @@ class Reflection:
   probabilities: Mapping[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Vote:
+class Vote(Record, frozen=True):
   """The self-consistent answer of one question, None on a tie or no vote.
 
   `share` is the winner's part of all parsed answers (0 without a winner);
@@ -132,8 +128,7 @@ class Vote:
   unparsed: Mapping[str, int]
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
+class Pair(Record, frozen=True):
   """A preference for `chosen` over `rejected` as the answer to `prompt`.
 
   `opening` are the pieces that both answers go on from, special tokens by
@@ -150,8 +145,7 @@ class Pair:
   opening: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+class Target(Record, frozen=True):
   """A completion to imitate (SFT); `opening` as a Pair's."""
 
   question_id: str
@@ -162,8 +156,7 @@ class Target:
   opening: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Prediction:
+class Prediction(Record, frozen=True):
   """What one system answered to one question at evaluation."""
 
   system: str
@@ -175,8 +168,7 @@ class Prediction:
   gold: str | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
+class Score(Record, frozen=True):
   """A metric in percent; `low` and `high` bound its 95 % bootstrap interval.
 
   `lang` is 'all' for a metric over languages; `n` counts questions.
@@ -192,8 +184,7 @@ class Score:
   high: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Contrast:
+class Contrast(Record, frozen=True):
   """Whether two systems are right equally often, by McNemar's exact test.
 
   `first_only` counts the questions that only the first answered right. For
@@ -210,29 +201,31 @@ class Contrast:
   p_value: float
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is either absent, old or complete, never half."""
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """Opens a file that is either absent, old or complete, never half."""
   path.parent.mkdir(parents=True, exist_ok=True)
   tmp = path.with_name(path.name + '.tmp')
-  with tmp.open('w', encoding='utf-8', newline='\n') as f:
-    f.write(text)
+  with tmp.open('wb') as f:
+    yield f
     f.flush()
     os.fsync(f.fileno())
   os.replace(tmp, path)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a whole file, atomically."""
+  with replacing(path) as f:
+    f.write(text.encode())
 
 
 def write_jsonl(path: pathlib.Path, records: Iterable[Any]) -> int:
-  """Writes dataclasses as JSON lines, atomically; returns how many."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  tmp = path.with_name(path.name + '.tmp')
+  """Writes records or dicts as JSON lines, atomically; returns how many."""
   count = 0
-  with tmp.open('w', encoding='utf-8', newline='\n') as f:
+  with replacing(path) as f:
     for record in records:
-      f.write(to_json(record) + '\n')
+      f.write(to_json(record) + b'\n')
       count += 1
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(tmp, path)
   return count
 
 
@@ -242,35 +235,13 @@ def read_jsonl(path: pathlib.Path, cls: type[R]) -> Iterator[R]:
   Raises:
     ValueError: a line is not JSON or not a `cls`; names file, line and field.
   """
-  decode = _decoder(cls)
-  with path.open(encoding='utf-8', newline='\n') as f:
+  decode = decoder(cls).decode
+  with path.open('rb') as f:
     for number, line in enumerate(f, 1):
       try:
-        yield decode(_parse(line))
-      except (ValueError, TypeError) as e:
+        yield decode(line)
+      except ValueError as e:
         raise wrong_line(path, number, cls, e) from e
-
-
-def wrong_line(
-    path: pathlib.Path, number: int, cls: type[Any], why: Exception
-) -> ValueError:
-  """The error that a line of a file is no `cls`."""
-  return ValueError(f'{path}:{number}: not a {cls.__name__}: {why}')
-
-
-def decode_lines(text: str, cls: type[R]) -> list[R]:
-  """The records of whole lines; its errors do not know where they stand."""
-  decode = _decoder(cls)
-  found, at = [], 0
-  while at < len(text):
-    row, end = _PARSER.raw_decode(text, at)
-    if text[end : end + 1] not in ('\n', ''):
-      raise ValueError(
-          f'something follows the object: {text[end : end + 80]!r}'
-      )
-    found.append(decode(row))
-    at = end + 1
-  return found
 
 
 def read_all(folder: pathlib.Path, pattern: str, cls: type[R]) -> list[R]:
@@ -281,125 +252,33 @@ def read_all(folder: pathlib.Path, pattern: str, cls: type[R]) -> list[R]:
   return [record for path in paths for record in read_jsonl(path, cls)]
 
 
-# The C encoder writes tuples as lists; dataclasses it hands to `vars`.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=vars)
+def wrong_line(
+    path: pathlib.Path, number: int, cls: type[Any], why: Exception
+) -> ValueError:
+  """The error that a line of a file is no `cls`."""
+  return ValueError(f'{path}:{number}: not a {cls.__name__}: {why}')
 
 
-def to_json(record: Any) -> str:
+def to_json(record: Any) -> bytes:
   """One line of JSON; raises ValueError on NaN and infinities."""
-  return _ENCODER.encode(record)
+  line = msgspec.json.encode(record, enc_hook=_plain)
+  if b'null' in line:
+    _refuse_nan(record)
+  return line
 
 
-_PARSER = json.JSONDecoder()
+def _plain(value: Any) -> float:
+  if isinstance(value, float):  # numpy's
+    return float(value)
+  raise TypeError(f'{value!r} of type {type(value)} is not for JSON')
 
 
-def _parse(line: str) -> Any:
-  """As json.loads, which spends half of its time on space around objects."""
-  if line[:1] == '{':
-    value, end = _PARSER.raw_decode(line)
-    if line[end:] in ('\n', ''):
-      return value
-  return json.loads(line)
+def _refuse_nan(record: Any) -> None:
+  # msgspec writes them as null, which could be None as well.
+  json.dumps(msgspec.to_builtins(record, enc_hook=_plain), allow_nan=False)
 
 
 @functools.cache
-def _decoder(hint: Any) -> Callable[[Any], Any]:
-  """How to turn parsed JSON into a value of type `hint`, strictly."""
-  origin, args = typing.get_origin(hint), typing.get_args(hint)
-  if dataclasses.is_dataclass(hint):
-    return _record_decoder(hint)
-  if origin in (types.UnionType, typing.Union):
-    (inner,) = (_decoder(a) for a in args if a is not types.NoneType)
-    return lambda value: None if value is None else inner(value)
-  if origin is tuple:
-    element = _decoder(args[0])
-    return lambda value: tuple(map(element, _expect(list, value)))
-  if origin is collections.abc.Mapping:
-    of_value = _decoder(args[1])
-    return lambda value: {
-        k: of_value(v) for k, v in _expect(dict, value).items()
-    }
-  if hint is float:
-    return lambda value: float(_expect((int, float), value))
-  return functools.partial(_expect, hint)
-
-
-def _record_decoder(cls: Any) -> Callable[[Any], Any]:
-  hints = typing.get_type_hints(cls)
-  decoders = {f.name: _decoder(hints[f.name]) for f in dataclasses.fields(cls)}
-  names = tuple(decoders)
-  nested = [i for i, name in enumerate(names) if _nests(hints[name])]
-  plain = [name for name in names if not _nests(hints[name])]
-  # Types of values that were found right: a row of them needs no other look.
-  sound: set[tuple[type, ...]] = set()
-
-  def decode(row):
-    if type(row) is not dict:
-      _expect(dict, row)
-    values = row.values()
-    kinds = (*map(type, values),)
-    whole = (*row,) == names
-    if whole and kinds in sound:
-      if not nested:
-        return cls(*values)
-      values = [*values]
-      try:
-        for i in nested:
-          values[i] = decoders[names[i]](values[i])
-        return cls(*values)
-      except (TypeError, ValueError):
-        pass  # said below, with the field's name
-    fields = _checked(row, cls, decoders)
-    if whole and all(fields[name] is row[name] for name in plain):
-      sound.add(kinds)
-    return cls(**fields)
-
-  return decode
-
-
-def _nests(hint: Any) -> bool:
-  """Whether values of this type hold others, which must be looked at too."""
-  return any(
-      dataclasses.is_dataclass(part)
-      or typing.get_origin(part) in (tuple, collections.abc.Mapping)
-      for part in (hint, *typing.get_args(hint))
-  )
-
-
-def _checked(
-    row: Mapping[str, Any],
-    cls: Any,
-    decoders: Mapping[str, Callable[[Any], Any]],
-) -> dict[str, Any]:
-  """The fields of a row, each of its type.
-
-  Raises:
-    ValueError: a field is missing, unexpected or wrong; names it.
-  """
-  required = {
-      f.name
-      for f in dataclasses.fields(cls)
-      if f.default is dataclasses.MISSING
-  }
-  if missing := sorted(required - row.keys()):
-    raise ValueError(f'lacks the field {missing[0]!r}')
-  fields = {}
-  for name, value in row.items():
-    if name not in decoders:
-      raise ValueError(f'unexpected field {name!r}; it has {sorted(decoders)}')
-    try:
-      fields[name] = decoders[name](value)
-    except (TypeError, ValueError) as e:
-      raise ValueError(f'field {name!r}: {e}') from e
-  return fields
-
-
-def _expect(kind: Any, value: Any) -> Any:
-  # bool is an int to Python; a record never means it as one.
-  if type(value) is kind:
-    return value
-  if not isinstance(value, kind) or isinstance(value, bool):
-    names = kind if isinstance(kind, tuple) else (kind,)
-    wanted = ' or '.join(k.__name__ for k in names)
-    raise TypeError(f'{value!r} is not {wanted}')
-  return value
+def decoder(cls: type[R]) -> msgspec.json.Decoder[R]:
+  """Reads lines as a `cls`; a ValueError names the field that is wrong."""
+  return msgspec.json.Decoder(cls)

@@ -15,6 +15,8 @@ import functools
 import pathlib
 from typing import Any, NamedTuple
 
+import msgspec
+
 from calm_jax import generation, records, reflection_tokens
 from calm_jax.lm import hosts, sampler, sampling
 from calm_jax.retrieval import evidence, selfrag
@@ -76,7 +78,7 @@ def answer_all(
     rows, reflections = _draw(policy, part, settled, reader, on_done)
     records.write_jsonl(
         folder / evidence.REFLECTIONS / name,
-        (dataclasses.replace(r, system=system) for r in reflections),
+        (msgspec.structs.replace(r, system=system) for r in reflections),
     )
     return rows
 
@@ -164,7 +166,7 @@ def _elected(
   winner, (_, completion) = samples[best], candidates[best]
   if reader.settings.keep_tokens:
     kept = read(reader.text(completion, keep=True), completion)
-    winner = dataclasses.replace(winner, text=kept.text)
+    winner = msgspec.structs.replace(winner, text=kept.text)
   return winner, reflections
 
 
@@ -203,7 +205,7 @@ def _draw(
       sample, found = _elected(reader, asked, index, candidates)
       rows.append((asked.question, sample))
       reflections += [
-          dataclasses.replace(r, retrieve=decision.score) for r in found
+          msgspec.structs.replace(r, retrieve=decision.score) for r in found
       ]
   return rows, reflections
 

@@ -12,6 +12,7 @@ import dataclasses
 import pathlib
 
 from ml_collections import ConfigDict
+import msgspec
 
 from calm_jax import console, records, translators
 from calm_jax.translators import guards
@@ -157,11 +158,11 @@ def _translated(
   if stem is None or None in texts:
     return None
   options = tuple(
-      dataclasses.replace(option, text=text)
+      msgspec.structs.replace(option, text=text)
       for option, text in zip(question.options, texts, strict=True)
       if text is not None
   )
-  return dataclasses.replace(
+  return msgspec.structs.replace(
       question,
       lang=lang,
       stem=stem,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
+import msgspec
 import pytest
 
 from calm_jax import formats, records
@@ -18,11 +18,11 @@ PAIR = records.Pair(
     chosen_lang='en',
     vote_share=5 / 9,
 )
-OPENED = dataclasses.replace(
+OPENED = msgspec.structs.replace(
     PAIR, opening=('[Retrieval]', '<paragraph>', 'Heart\nIt pumps.', '</p>')
 )
 TARGET = records.Target('q1', 'ja', PAIR.prompt, PAIR.chosen, 0.5)
-OPENED_TARGET = dataclasses.replace(TARGET, opening=('[No Retrieval]',))
+OPENED_TARGET = msgspec.structs.replace(TARGET, opening=('[No Retrieval]',))
 
 
 @pytest.mark.parametrize('conversational', [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 
+import msgspec
 import pytest
 
 from calm_jax import lookup, records
@@ -60,7 +61,7 @@ def test_lines_are_indexed_without_reading_them(tmp_path):
   path = tmp_path / '0.jsonl'
   records.write_jsonl(path, rows)
   # Other programs escape letters and put fields in another order.
-  odd = {**vars(target('"\\é', 'x')), 'question_id': '"\\é'}
+  odd = {**msgspec.structs.asdict(target('"\\é', 'x')), 'question_id': '"\\é'}
   with path.open('a') as f:
     f.write(json.dumps(dict(sorted(odd.items()))))
   shelf = lookup.Lookup([path])

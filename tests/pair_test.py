@@ -1,15 +1,15 @@
-"""Wording of both sides, translation, the split and the stage on disk."""
+"""The split and the stage on disk."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 from ml_collections import ConfigDict
+import msgspec
 import pytest
 
 from calm_jax import pair, records, vote
-from calm_jax.qa import preferences, prompts
+from calm_jax.qa import prompts
 
 # The French release permutes the options: y is B in English and A in French.
 OPTIONS = {
@@ -27,142 +27,28 @@ def _sample(lang, index, answer, text, name='q'):
   return records.Sample(name, lang, index, text, answer, '', -1.0, 5, 'stop')
 
 
-QUESTIONS = {('q', lang): _question(lang) for lang in OPTIONS}
 EN_GOOD = _sample('en', 0, 'y', 'Explanation: Dogs bark.\nAnswer: B. dog')
 EN_BAD = _sample('en', 1, 'x', '**Explanation:** Cats do.\n\n**Answer:** A')
 FR_BAD = _sample('fr', 0, 'z', 'Explication : La vache.\nRéponse : B')
-DRAFTS = [
-    preferences.Draft('en', EN_GOOD, EN_BAD, 0.5),
-    preferences.Draft('fr', EN_GOOD, FR_BAD, 0.5),
-]
 
 
-def _worded(drafts, translated, *, rebuild=True):
-  return pair.worded(
-      drafts,
-      QUESTIONS,
-      translated,
-      rebuild=rebuild,
-      render=lambda question: f'ask in {question.lang}',
-  )
-
-
-def test_rebuilt_sides_have_one_form_in_the_language_of_the_prompt():
-  texts = {('Dogs bark.', 'en', 'fr'): 'Les chiens aboient.'}
-  rows, counts = _worded(DRAFTS, texts)
-  assert rows == [
-      records.Pair(
-          question_id='q',
-          lang='en',
-          prompt='ask in en',
-          chosen=prompts.completion('Dogs bark.', 'B', 'dog', 'en'),
-          rejected=prompts.completion('Cats do.', 'A', 'cat', 'en'),
-          chosen_lang='en',
-          vote_share=0.5,
-      ),
-      # The winner y is option A in French, the vote for z option B.
-      records.Pair(
-          question_id='q',
-          lang='fr',
-          prompt='ask in fr',
-          chosen=prompts.completion('Les chiens aboient.', 'A', 'chien', 'fr'),
-          rejected=prompts.completion('La vache.', 'B', 'vache', 'fr'),
-          chosen_lang='en',
-          vote_share=0.5,
-      ),
-  ]
-  assert not counts
-
-
-def test_only_foreign_chosen_texts_are_translated_and_only_once():
-  twice = [*DRAFTS, preferences.Draft('fr', EN_GOOD, EN_BAD, 0.5)]
-  assert pair.wanted(twice, rebuild=True) == {
-      ('Dogs bark.', 'en', 'fr'): ['q', 'q']
-  }
-  assert list(pair.wanted(DRAFTS, rebuild=False)) == [
-      (EN_GOOD.text, 'en', 'fr')
-  ]
-  bare = preferences.Draft(
-      'fr', _sample('en', 0, 'y', 'Answer: B'), FR_BAD, 0.5
-  )
-  assert pair.wanted([bare], rebuild=True) == {}
-
-
-def test_a_failed_translation_is_counted():
-  rows, counts = _worded(DRAFTS, {('Dogs bark.', 'en', 'fr'): None})
-  assert [row.lang for row in rows] == ['en']
-  assert counts == {'untranslated': 1}
-
-
-def test_an_answer_that_is_no_option_in_this_language_is_counted():
-  strange = _sample('en', 2, 'w', 'Answer: W')
-  rows, counts = _worded([preferences.Draft('en', EN_GOOD, strange, 0.5)], {})
-  assert rows == []
-  assert counts == {'not_an_option': 1}
-
-
-def test_pairs_that_become_equal_are_kept_once():
-  again = _sample('en', 2, 'x', 'Explanation: Cats do.\nAnswer: A. cat')
-  drafts = [DRAFTS[0], preferences.Draft('en', EN_GOOD, again, 0.5)]
-  rows, counts = _worded(drafts, {})
-  assert len(rows) == 1
-  assert counts == {'duplicate': 1}
-  assert len(_worded(drafts, {}, rebuild=False)[0]) == 2
-
-
-def test_raw_sides_stay_as_sampled():
-  rows, _ = _worded(DRAFTS[:1], {}, rebuild=False)
-  assert (rows[0].chosen, rows[0].rejected) == (EN_GOOD.text, EN_BAD.text)
-
-
-@pytest.mark.parametrize(
-    ('answer', 'expected'),
-    # In French the winner is A; B is what a careless translation keeps.
-    [('Réponse : A. chien', {}), ('Réponse : B', {'answer_changed': 1})],
-)
-def test_a_raw_translation_must_still_name_the_winner(answer, expected):
-  text = f'Explication : Les chiens aboient.\n{answer}'
-  translated = {(EN_GOOD.text, 'en', 'fr'): text}
-  rows, counts = _worded(DRAFTS[1:], translated, rebuild=False)
-  assert counts == expected
-  assert [row.chosen for row in rows] == [text] * (not expected)
-
-
-def test_a_draft_without_a_rejected_side_becomes_a_target():
-  rows, _ = _worded([preferences.Draft('en', EN_GOOD, None, 0.75)], {})
-  completion = prompts.completion('Dogs bark.', 'B', 'dog', 'en')
-  assert rows == [records.Target('q', 'en', 'ask in en', completion, 0.75)]
-
-
-def _rows(questions, each=3):
-  return [
-      records.Target(f'q{i}', 'en', f'p{j}', 'c', 1.0)
-      for i in range(questions)
-      for j in range(each)
-  ]
-
-
-def test_split_is_by_question_and_depends_on_the_seed_only():
-  rows = _rows(100)
-  train, val = pair.split(rows, val_size=0.06, seed=1)
-  held_out = {row.question_id for row in val}
-  assert len(held_out) == 6
-  assert len(val) == 18
-  assert not held_out & {row.question_id for row in train}
-  assert len(train) + len(val) == len(rows)
-  same = pair.split(rows[::-1], val_size=0.06, seed=1)[1]
-  assert {row.question_id for row in same} == held_out
-  other = pair.split(rows, val_size=0.06, seed=2)[1]
-  assert {row.question_id for row in other} != held_out
+def test_the_split_depends_on_the_seed_only():
+  ids = [f'q{i}' for i in range(100)]
+  found = pair.held_out(ids, val_size=0.06, seed=1)
+  assert len(found) == 6
+  assert pair.held_out(ids[::-1], val_size=0.06, seed=1) == found
+  assert pair.held_out(ids, val_size=0.06, seed=2) != found
 
 
 @pytest.mark.parametrize(
     ('questions', 'val_size', 'expected'),
     [(1, 0.06, 0), (2, 0.06, 1), (2, 1.0, 1), (50, 0.0, 0), (50, 0.5, 25)],
 )
-def test_split_leaves_something_on_both_sides(questions, val_size, expected):
-  _, val = pair.split(_rows(questions, each=1), val_size=val_size, seed=0)
-  assert len(val) == expected
+def test_the_split_leaves_something_on_both_sides(
+    questions, val_size, expected
+):
+  ids = [f'q{i}' for i in range(questions)]
+  assert len(pair.held_out(ids, val_size=val_size, seed=0)) == expected
 
 
 def _config(tmp_path, **changes):
@@ -257,8 +143,7 @@ def test_run_lists_what_a_translator_left_out(tmp_path):
   assert pair.run(cfg, tmp_path)['untranslated'] == 4
   rest = (tmp_path / 'pair' / 'untranslated.jsonl').read_text()
   assert rest == (
-      '{"source": "en", "target": "fr", "text": "Dogs bark.",'
-      ' "translation": ""}\n'
+      '{"source":"en","target":"fr","text":"Dogs bark.",' '"translation":""}\n'
   )
 
 
@@ -274,7 +159,7 @@ def _label(workdir, gold):
   path = workdir / 'translate' / 'train.jsonl'
   questions = records.read_jsonl(path, records.Question)
   records.write_jsonl(
-      path, [dataclasses.replace(q, gold=gold.get(q.id)) for q in questions]
+      path, [msgspec.structs.replace(q, gold=gold.get(q.id)) for q in questions]
   )
 
 

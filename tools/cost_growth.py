@@ -29,7 +29,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from calm_jax import console, pair, records, vote
+from calm_jax import console, records, vote, wording
 from calm_jax.lm import compilation, pages
 from calm_jax.qa import ballots, preferences, prompts
 from tools import benchmark_work as work
@@ -150,23 +150,19 @@ def decide(root: str) -> float:
   folder = pathlib.Path(root)
   workdir = folder / 'run'
   c = config(folder)
-  path = workdir / 'translate' / 'train.jsonl'
-  asked = {
-      (q.id, q.lang): q for q in records.read_jsonl(path, records.Question)
-  }
-  groups = ballots.read(workdir, order=c.languages, parser=c.vote.parser)
+  groups = ballots.read_asked(workdir, order=c.languages, parser=c.vote.parser)
   spent = 0.0
   # Many at a time: asking for the time is not free.
   while batch := list(itertools.islice(groups, 500)):
     start = time.process_time()
-    for samples in batch:
+    for samples, asked in batch:
       _decide(samples, asked, c)
     spent += time.process_time() - start
   return spent
 
 
 def _decide(
-    samples: list[records.Sample], asked: pair.Questions, c: ConfigDict
+    samples: list[records.Sample], asked: wording.Questions, c: ConfigDict
 ) -> None:
   """One question's vote and pairs, as the two stages make them."""
   drafts, _ = preferences.prefer(
@@ -178,7 +174,7 @@ def _decide(
       supports=lambda source, target: source == target,
   )
   drafts, _ = preferences.limit(drafts, cap=c.pair.cap)
-  pair.worded(
+  wording.worded(
       drafts,
       asked,
       {},

@@ -8,6 +8,7 @@ import pathlib
 import re
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from calm_jax import formats, records
@@ -116,7 +117,7 @@ def _options(prompt: str) -> tuple[records.Option, ...]:
 
 def _with_language(pair: records.Pair) -> records.Pair:
   lang = lint_language.guess(pair.prompt) or 'und'
-  return records.Pair(**{**vars(pair), 'lang': lang, 'chosen_lang': lang})
+  return msgspec.structs.replace(pair, lang=lang, chosen_lang=lang)
 
 
 def _told(sides: dict[str, list[int]]) -> dict[str, dict[str, Any]]:

@@ -24,6 +24,8 @@ import pathlib
 import re
 from typing import NamedTuple
 
+import msgspec
+
 from calm_jax import records
 from calm_jax.datasets import alignment, rows
 
@@ -228,7 +230,7 @@ def _versions(
   )
   names = [f'{release.name}-{split}-{i + 1:04d}' for i in range(len(matched))]
   return {
-      name: _version(row, release, dataclasses.replace(blank, id=name))
+      name: _version(row, release, msgspec.structs.replace(blank, id=name))
       for name, row in zip(names, matched, strict=True)
       if row is not None
   }
@@ -251,7 +253,7 @@ def _version(
     gold, told = read_gold(row.answer, options, release.gold)
     if gold is None:
       return told
-  return dataclasses.replace(blank, stem=stem, options=options, gold=gold)
+  return msgspec.structs.replace(blank, stem=stem, options=options, gold=gold)
 
 
 def read_gold(

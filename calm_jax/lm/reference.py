@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import dataclasses
 import hashlib
 import pathlib
 
@@ -16,8 +15,7 @@ from calm_jax.lm import batches, hosts, shares
 _SHARD = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
+class Reference(records.Record, frozen=True):
   """The summed log-probabilities of the two completions of row `index`."""
 
   index: int

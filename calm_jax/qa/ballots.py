@@ -6,9 +6,10 @@ Vote and pair both come here, so that they can never read an answer differently.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-import dataclasses
 import itertools
 import pathlib
+
+import msgspec
 
 from calm_jax import lookup, records
 from calm_jax.qa import answers, languages
@@ -29,24 +30,19 @@ def read(
   Raises:
     ValueError: a sample is there twice, or in a language not asked for.
   """
-  paths = sorted((workdir / 'sample').glob('*.jsonl'))
-  if not paths:
-    raise FileNotFoundError(f'{workdir / "sample"}: no file matches *.jsonl')
-  shelf = lookup.Lookup(paths)
-  shelf.index(records.Sample, 'question_id')
-  asked = lookup.Lookup([workdir / 'translate' / 'train.jsonl'])
+  asked = _asked(workdir)
   if parser != 'default':
     asked.index(records.Question, 'id')
-  ids = sorted(shelf.ids)
-  for start in range(0, len(ids), _AT_ONCE):
-    names = ids[start : start + _AT_ONCE]
-    found = shelf.records(records.Sample, names)
-    questions = asked.records(records.Question, names)
-    for name in names:
-      samples = ordered(found.pop(name), order)
-      if parser != 'default':
-        samples = reread(samples, {(name, q.lang): q for q in questions[name]})
-      yield samples
+  return (samples for samples, _ in _read(workdir, asked, order, parser))
+
+
+def read_asked(
+    workdir: pathlib.Path, *, order: Sequence[str], parser: str
+) -> Iterator[tuple[list[records.Sample], dict[Key, records.Question]]]:
+  """As `read`, with the question in all of its languages."""
+  asked = _asked(workdir)
+  asked.index(records.Question, 'id')
+  return _read(workdir, asked, order, parser)
 
 
 def ordered(
@@ -83,14 +79,42 @@ def reread(
   return [_reread(s, questions[s.question_id, s.lang]) for s in samples]
 
 
+def _asked(workdir: pathlib.Path) -> lookup.Lookup:
+  return lookup.Lookup([workdir / 'translate' / 'train.jsonl'])
+
+
+def _read(
+    workdir: pathlib.Path,
+    asked: lookup.Lookup,
+    order: Sequence[str],
+    parser: str,
+) -> Iterator[tuple[list[records.Sample], dict[Key, records.Question]]]:
+  paths = sorted((workdir / 'sample').glob('*.jsonl'))
+  if not paths:
+    raise FileNotFoundError(f'{workdir / "sample"}: no file matches *.jsonl')
+  shelf = lookup.Lookup(paths)
+  shelf.index(records.Sample, 'question_id')
+  ids = sorted(shelf.ids)
+  for start in range(0, len(ids), _AT_ONCE):
+    names = ids[start : start + _AT_ONCE]
+    found = shelf.records(records.Sample, names)
+    questions = asked.records(records.Question, names)
+    for name in names:
+      samples = ordered(found.pop(name), order)
+      mine = {(name, q.lang): q for q in questions.pop(name)}
+      if parser != 'default':
+        samples = reread(samples, mine)
+      yield samples, mine
+
+
 def _reread(
     sample: records.Sample, question: records.Question
 ) -> records.Sample:
   letter = answers.parse_authors(sample.text, sample.lang)
   shown = languages.LETTERS[: len(question.options)]
   if letter is None:
-    return dataclasses.replace(sample, answer=None, parse='no_answer')
+    return msgspec.structs.replace(sample, answer=None, parse='no_answer')
   if letter not in shown:
-    return dataclasses.replace(sample, answer=None, parse='not_an_option')
+    return msgspec.structs.replace(sample, answer=None, parse='not_an_option')
   key = question.options[shown.index(letter)].key
-  return dataclasses.replace(sample, answer=key, parse='authors')
+  return msgspec.structs.replace(sample, answer=key, parse='authors')

@@ -17,6 +17,8 @@ from collections.abc import (
 )
 import dataclasses
 
+import msgspec
+
 from calm_jax import records
 
 POSITIVES = ('last', 'all', 'same_language_first', 'highest_logprob', 'english')
@@ -130,7 +132,7 @@ def label(
       dropped[vote.question_id] = 'no_gold'
     elif rule == 'released':
       kept.append(
-          dataclasses.replace(vote, winner=right, share=_share(vote, right))
+          msgspec.structs.replace(vote, winner=right, share=_share(vote, right))
       )
     elif vote.winner in (None, right):
       kept.append(vote)  # without a winner it is dropped as no_winner

@@ -15,6 +15,7 @@ import json
 import pathlib
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from calm_jax import console, records
@@ -141,7 +142,9 @@ def fuse(rankings: Iterable[Ranking], *, count: int) -> Ranking:
     for rank, passage in enumerate(ranking, 1):
       passages[passage.id] = passage
       scores[passage.id] = scores.get(passage.id, 0) + 1 / (_FUSION_RANK + rank)
-  fused = [dataclasses.replace(p, score=scores[i]) for i, p in passages.items()]
+  fused = [
+      msgspec.structs.replace(p, score=scores[i]) for i, p in passages.items()
+  ]
   return _ranked(fused)[:count]
 
 
@@ -214,7 +217,7 @@ def _rows(
 ):
   import pyarrow as pa
 
-  columns = [pa.array([vars(p)[name] for p in passages]) for name in _SHOWN]
+  columns = [pa.array([getattr(p, name) for p in passages]) for name in _SHOWN]
   if encoder is not None:
     vectors = encoder.passages([p.text for p in passages])
     flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())

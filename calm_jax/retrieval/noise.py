@@ -6,8 +6,9 @@ A question gets the same noise, as far as it can, in every language and run.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-import dataclasses
 import random
+
+import msgspec
 
 from calm_jax import records
 
@@ -27,7 +28,7 @@ def draw(
   many = min(len(corpus), count + len(taken))
   drawn = [corpus[i] for i in order.sample(range(len(corpus)), many)]
   fresh = [p for p in drawn if p.id not in taken][:count]
-  return [dataclasses.replace(p, kind='random') for p in fresh]
+  return [msgspec.structs.replace(p, kind='random') for p in fresh]
 
 
 def claim(question: records.Question, *, seed: int) -> str:
@@ -57,7 +58,7 @@ def against(
   """The first `count` of `found` that do not name the right option."""
   gold = ''.join(o.text for o in question.options if o.key == question.gold)
   fresh = [
-      dataclasses.replace(p, kind='contradicting')
+      msgspec.structs.replace(p, kind='contradicting')
       for p in found
       if p.id not in taken and gold.casefold() not in p.text.casefold()
   ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 import random
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -238,7 +238,7 @@ def test_the_authors_pairs_leak_headers_and_style(real_data):
   assert result['style']['low'] > 99.0
   rng = random.Random(0)
   swapped = [
-      dataclasses.replace(p, chosen=p.rejected, rejected=p.chosen)
+      msgspec.structs.replace(p, chosen=p.rejected, rejected=p.chosen)
       if rng.random() < 0.5
       else p
       for p in pairs
