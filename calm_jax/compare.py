@@ -79,7 +79,17 @@ def run(
       'notes': comparison.NOTES,
       'contrasts': [(s, _by_pair(contrasts, s)) for s in groups],
       'kept': [
-          (s, lineage.kept(systems, scores, s, _langs(systems))) for s in groups
+          (
+              setting,
+              lineage.kept(
+                  systems,
+                  answers,
+                  _langs(systems),
+                  resamples=resamples,
+                  seed=seed,
+              ),
+          )
+          for setting, answers in groups.items()
       ],
       'growth': [
           (setting, comparison.growth(points, _GROWTH))

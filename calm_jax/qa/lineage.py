@@ -6,7 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import pathlib
 
+import numpy as np
+
 from calm_jax import records
+from calm_jax.qa import metrics
+
+Accuracies = Mapping[tuple[str, str], metrics.Estimate]  # by system, language
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,34 +36,36 @@ class Kept:
 
   lang: str
   value: float | None
-  change: float | None  # None where none before it was trained on the language
+  # None where none before it was trained on the language; with its 95 %
+  # bootstrap interval over questions.
+  change: float | None
+  low: float | None
+  high: float | None
   trained: bool  # whether this system was
 
 
 def kept(
     systems: Sequence[System],
-    scores: Iterable[records.Score],
-    setting: str,
+    answers: Mapping[str, metrics.Answers],
     langs: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
 ) -> list[tuple[str, list[Kept]]]:
   """The forgetting matrix: accuracy now, and against the best before.
 
   The best is that of the systems which a system was trained on from, since the
-  first of them that was trained on the language (Chaudhry et al. 2018). Rows
-  are the systems of such chains that were tested in this setting, in order.
+  first of them that was trained on the language (Chaudhry et al. 2018); each
+  resample of the questions has a best of its own. Rows are the systems of such
+  chains that have `answers`, all to the same questions, in order.
   """
-  found = {
-      (s.system, s.lang): s.value
-      for s in scores
-      if s.setting == setting and s.metric == 'accuracy' and s.lang != 'all'
-  }
-  tested = {name for name, _ in found}
+  found = _accuracies(answers, resamples=resamples, seed=seed)
   by_name = {system.name: system for system in systems}
   starts = {system.start for system in systems if system.trained_on}
   rows = []
   for system in systems:
     chained = system.start or system.name in starts
-    if system.trained_on and chained and system.name in tested:
+    if system.trained_on and chained and system.name in answers:
       chain = _chain(system, by_name)
       row = [_kept(chain, lang, found) for lang in langs]
       rows.append((system.name, row))
@@ -93,13 +100,40 @@ def _chain(system: System, by_name: Mapping[str, System]) -> list[System]:
   return chain
 
 
-def _kept(
-    chain: Sequence[System], lang: str, found: Mapping[tuple[str, str], float]
-) -> Kept:
+def _accuracies(
+    answers: Mapping[str, metrics.Answers], *, resamples: int, seed: int
+) -> Accuracies:
+  """All from the same resamples as the scores, hence paired."""
+  found: dict[tuple[str, str], metrics.Estimate] = {}
+  asked = max(
+      (len(given.question_ids) for given in answers.values()), default=0
+  )
+  times = metrics.resample(asked, count=resamples, seed=seed)
+  for name, given in answers.items():
+    right, scored = metrics.correct(given)
+    for i, lang in enumerate(given.languages):
+      if scored[i].any():
+        found[name, lang] = metrics.mean(right[i], scored[i], times)
+  return found
+
+
+def _kept(chain: Sequence[System], lang: str, found: Accuracies) -> Kept:
   *before, now = chain
   taught = [i for i, s in enumerate(before) if lang in s.trained_on]
   past = before[taught[0] :] if taught else []
-  values = [v for s in past if (v := found.get((s.name, lang))) is not None]
+  values = [found[s.name, lang] for s in past if (s.name, lang) in found]
+  trained = lang in now.trained_on
   value = found.get((now.name, lang))
-  change = None if value is None or not values else value - max(values)
-  return Kept(lang, value, change, lang in now.trained_on)
+  if value is None or not values:
+    told = None if value is None else value.value
+    return Kept(lang, told, None, None, None, trained)
+  change = metrics.difference(_best(values), value)
+  return Kept(lang, value.value, change.value, *change.interval(), trained)
+
+
+def _best(values: Sequence[metrics.Estimate]) -> metrics.Estimate:
+  return metrics.Estimate(
+      max(v.value for v in values),
+      min(v.n for v in values),
+      np.max([v.draws for v in values], axis=0),
+  )
