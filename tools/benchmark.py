@@ -5,25 +5,21 @@ python -m tools.benchmark --job=sampling --device=cpu --compare=hf \
 
 Both sides draw the same numbers of tokens to the same prompts, or train on the
 same pairs, in turns; the ratio is ours / theirs, higher is better. The peers
-(hf: transformers generate; trl: TRL with PEFT) need the extra parity. With
+(hf: transformers generate; trl: TRL with PEFT) need the extra parity;
+llama_cpp needs llama.cpp's server and the model in --gguf. With
 `--shape` the weights are random; `--config` takes the model and the sizes of a
 run. On a busy machine trust the CPU seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
-import datetime
-import importlib.metadata
 import itertools
 import json
-import multiprocessing
 import os
 import pathlib
-import platform
-import shlex
 import statistics
 import sys
 import time
@@ -35,17 +31,20 @@ from ml_collections import config_flags
 from calm_jax import console, records
 from calm_jax.lm import compilation, pages
 from tools import benchmark_config
+from tools import benchmark_llama_server as servers
 from tools import benchmark_report as report
+from tools import benchmark_sides as others
 from tools import benchmark_turns as turns
 from tools import benchmark_work as work
 
 _START = time.monotonic()
 _DEFAULT_SHAPE = 'smollm2-135m'
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'calm_jax')
 
 _JOB = flags.DEFINE_enum('job', 'sampling', ['sampling', 'training'], 'What.')
 _DEVICE = flags.DEFINE_enum('device', 'cpu', ['cpu', 'gpu'], 'Where.')
 _COMPARE = flags.DEFINE_enum(
-    'compare', 'none', ['hf', 'trl', 'none'], 'hf samples, trl trains.'
+    'compare', 'none', [*others.JOBS, 'none'], 'trl trains, the others sample.'
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write.')
 _MODEL = flags.DEFINE_string('model', None, 'Folder of a model.')
@@ -70,8 +69,14 @@ _MAX_NEW_TOKENS = flags.DEFINE_integer(
 _PAIRS = flags.DEFINE_integer('pairs', 16, 'Preference pairs.', 1)
 _BATCH = flags.DEFINE_integer('batch', 1, 'Pairs in a step.', 1)
 _PEER_BATCHES = flags.DEFINE_list(
-    'peer_batches', ['16', '48', '96'], 'Sizes of which hf gets its best.'
+    'peer_batches',
+    ['16', '48', '96'],
+    'Batches of hf, or slots of llama_cpp, of which it gets its best.',
 )
+_LLAMA_SERVER = flags.DEFINE_string(
+    'llama_server', 'llama-server', "llama.cpp's server: a name or a path."
+)
+_GGUF = flags.DEFINE_string('gguf', None, 'The model as llama_cpp reads it.')
 _REPEATS = flags.DEFINE_integer('repeats', 3, 'Measurements of each side.', 1)
 _THREADS = flags.DEFINE_integer(
     'threads', 1, 'Cores for each side, one side at a time; 0: all.', 0
@@ -161,10 +166,18 @@ def measure() -> dict[str, Any]:
   seconds = statistics.median(r.seconds for r in runs['ours'])
   measured['ours']['roofline'] = ours.floor(device) / seconds
   if theirs is not None:
+    measured['theirs'] |= theirs.details
     measured |= report.ratios(runs['ours'], runs['theirs'])
   spent = [b - a for a, b in itertools.pairwise(times)]
   return {
-      **_environment(),
+      **report.provenance(
+          'tools.benchmark',
+          (*_PACKAGES, *others.PACKAGES.get(_COMPARE.value, ())),
+      ),
+      'job': _JOB.value,
+      'compare': _COMPARE.value,
+      'model': _MODEL.value or _SHAPE.value,
+      'dtype': _DTYPE.value,
       'device': dataclasses.asdict(device),
       'dimensions': dataclasses.asdict(model.cfg),
       'startup_seconds': dict(
@@ -180,11 +193,27 @@ def _check_flags() -> None:
   if _MODEL.value and _SHAPE.value:
     raise app.UsageError('give either --model or --shape')
   if _COMPARE.value != 'none':
-    fits = {'hf': 'sampling', 'trl': 'training'}[_COMPARE.value]
+    fits = others.JOBS[_COMPARE.value]
     if _JOB.value != fits:
       raise app.UsageError(f'--compare={_COMPARE.value} needs --job={fits}')
+  if _COMPARE.value == 'llama_cpp':
+    _check_llama_cpp()
   if _PAIRS.value % _BATCH.value:
     raise app.UsageError('--batch must divide --pairs')
+
+
+def _check_llama_cpp() -> None:
+  """Before anything is loaded: what is missing takes time to make."""
+  if not (_MODEL.value and _GGUF.value) or _DEVICE.value != 'cpu':
+    raise app.UsageError(
+        '--compare=llama_cpp needs --model, --gguf (the same weights for'
+        ' llama.cpp) and --device=cpu'
+    )
+  try:
+    servers.find(_LLAMA_SERVER.value)
+    servers.check_gguf(_GGUF.value)
+  except ValueError as e:
+    raise app.UsageError(str(e)) from e
 
 
 def _load(models):
@@ -218,12 +247,8 @@ def _ours(ours_lib, model):
   return ours, questions
 
 
-@contextlib.contextmanager
-def _peer(model, items) -> Iterator[turns.Side | None]:
+def _peer(model, items) -> contextlib.AbstractContextManager[turns.Side | None]:
   """The other side, in a process of its own; None where there is none."""
-  if _COMPARE.value == 'none':
-    yield None
-    return
   from tools import benchmark_model, benchmark_ours
 
   peer = work.Peer(
@@ -235,61 +260,22 @@ def _peer(model, items) -> Iterator[turns.Side | None]:
       threads=_THREADS.value,
       seed=_SEED.value,
   )
-  with turns.Processes(ctx=multiprocessing.get_context('spawn')) as process:
-    if _COMPARE.value == 'hf':
-      yield _generate_side(process, peer, items)
-    else:
-      lora = benchmark_ours.LORA
-      theirs = process.dpo(
-          peer,
-          items,
-          batch=_BATCH.value,
-          rank=lora.rank,
-          alpha=round(lora.alpha),
-          targets=lora.targets,
-          learning_rate=benchmark_ours.LEARNING_RATE,
-      )
-      theirs.warm_up()
-      yield turns.Side(theirs.run, theirs.peak_memory)
-
-
-def _generate_side(
-    process: turns.Processes, peer: work.Peer, items
-) -> turns.Side:
-  theirs = process.generate(peer, items, max_new_tokens=_MAX_NEW_TOKENS.value)
   sizes = [int(size) for size in _PEER_BATCHES.value]
-  best = sizes[0]
-  if len(sizes) > 1:
-    rates = theirs.probe(sizes)
-    console.say(f'  hf: tokens/s by batch: {rates}')
-    best = max(rates, key=rates.get)
-  theirs.warm_up(best)
-  return turns.Side(lambda: theirs.run(best), theirs.peak_memory)
-
-
-def _environment() -> dict[str, Any]:
-  packages = ['jax', 'jaxlib', 'flax', 'calm_jax']
-  packages += {
-      'none': [],
-      'hf': ['torch', 'transformers'],
-      'trl': ['torch', 'transformers', 'trl', 'peft'],
-  }[_COMPARE.value]
-  return {
-      'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-      'command': shlex.join(['python', '-m', 'tools.benchmark', *sys.argv[1:]]),
-      'versions': {'python': platform.python_version()}
-      | {name: importlib.metadata.version(name) for name in packages},
-      'machine': {
-          'platform': platform.platform(),
-          'cores': os.cpu_count(),
-          'cores_used': len(os.sched_getaffinity(0)),
-          # Of the last minute: above the cores used, others ran beside.
-          'load': os.getloadavg()[0],
-      },
-      'job': _JOB.value,
-      'model': _MODEL.value or _SHAPE.value,
-      'dtype': _DTYPE.value,
-  }
+  if _COMPARE.value == 'hf':
+    limit = _MAX_NEW_TOKENS.value
+    return others.hf(peer, items, sizes=sizes, max_new_tokens=limit)
+  if _COMPARE.value == 'trl':
+    return others.trl(
+        peer,
+        items,
+        batch=_BATCH.value,
+        lora=benchmark_ours.LORA,
+        learning_rate=benchmark_ours.LEARNING_RATE,
+    )
+  if _COMPARE.value == 'llama_cpp':
+    where = (_LLAMA_SERVER.value, _GGUF.value or '')
+    return others.llama_cpp(*where, peer, items, sizes=sizes)
+  return contextlib.nullcontext()
 
 
 def _difference(

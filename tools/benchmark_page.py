@@ -25,7 +25,11 @@ _PAGE = flags.DEFINE_string(
 Result = Mapping[str, Any]
 
 _UNITS = {'sampling': 'tokens', 'training': 'pairs'}
-_PEERS = {'sampling': 'transformers', 'training': 'TRL'}
+_PEERS = {
+    'hf': 'transformers, batch',
+    'trl': 'TRL, batch',
+    'llama_cpp': 'llama.cpp, slots',
+}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -97,7 +101,7 @@ def _comparison(r: Result) -> list[str]:
       r['job'],
       r['dtype'],
       f'{ours[unit]:.3g} {_UNITS[r["job"]]}/s',
-      f'{_PEERS[r["job"]]}, batch {theirs["batch"]:.0f}: {theirs[unit]:.3g}',
+      f'{_PEERS[r["compare"]]} {theirs["batch"]:.0f}: {theirs[unit]:.3g}',
       f'**{r["ratio"]:.2f}** ({low:.2f} to {high:.2f})',
       f'{r["ratio_of_cpu_seconds"]:.2f}',
       f'{ours["roofline"]:.0%}',
@@ -123,6 +127,8 @@ def _inside(name: str, r: Result) -> list[str]:
 def _provenance(name: str, r: Result) -> Iterator[str]:
   device, machine = r['device'], r['machine']
   versions = ', '.join(f'{k} {v}' for k, v in r['versions'].items())
+  if (theirs := r.get('theirs', {}).get('version')) is not None:
+    versions += f', {_PEERS[r["compare"]].split(",")[0]} {theirs}'
   yield (
       f'* `{name}.json`, {r["date"]}: {device["name"]},'
       f' {device["bandwidth"] / 1e9:.0f} GB/s,'

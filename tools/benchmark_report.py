@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
 import statistics
+import sys
 from typing import Any
 
 from tools import benchmark_work as work
@@ -45,6 +51,23 @@ def ratios(
       'ratio': statistics.median(wall),
       'ratio_spread': [min(wall), max(wall)],
       'ratio_of_cpu_seconds': statistics.median(cpu),
+  }
+
+
+def provenance(module: str, packages: Iterable[str]) -> dict[str, Any]:
+  """When, where, by which command and with which versions it was made."""
+  return {
+      'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+      'command': shlex.join(['python', '-m', module, *sys.argv[1:]]),
+      'versions': {'python': platform.python_version()}
+      | {name: importlib.metadata.version(name) for name in packages},
+      'machine': {
+          'platform': platform.platform(),
+          'cores': os.cpu_count(),
+          'cores_used': len(os.sched_getaffinity(0)),
+          # Of the last minute: above the cores used, others ran beside.
+          'load': os.getloadavg()[0],
+      },
   }
 
 

@@ -15,6 +15,7 @@ class Side(NamedTuple):
 
   run: Callable[[], work.Run]
   peak_memory: Callable[[], int]
+  details: Mapping[str, str] = {}
 
 
 class Processes(managers.BaseManager):

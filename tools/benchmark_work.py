@@ -150,10 +150,10 @@ def random_corpus(vocab_size: int, seed: int) -> list[int]:
   return rng.integers(EOS + 1, vocab_size, 1 << 14).tolist()
 
 
-def peak_resident() -> int:
-  """The most bytes of memory that this process ever had, on Linux."""
+def peak_resident(pid: int | None = None) -> int:
+  """The most bytes of memory a process, or this one, ever had, on Linux."""
   # Not ru_maxrss: a process inherits that of the one that started it.
-  status = pathlib.Path('/proc/self/status').read_text()
+  status = pathlib.Path(f'/proc/{pid or "self"}/status').read_text()
   (line,) = (x for x in status.splitlines() if x.startswith('VmHWM:'))
   return 1024 * int(line.split()[1])
 

@@ -21,6 +21,7 @@ SIDE = {
 }
 RESULT = {
     'job': 'sampling',
+    'compare': 'llama_cpp',
     'dtype': 'float32',
     'date': '2026-11-23T09:00:00+00:00',
     'command': 'python -m tools.benchmark',
@@ -30,7 +31,7 @@ RESULT = {
     'startup_seconds': {'import': 2.0, 'load': 1.0, 'warm_up': 9.5},
     'compilations': {'count': 8, 'seconds': 7.0, 'cache_hits': 3},
     'ours': SIDE | {'roofline': 0.41},
-    'theirs': SIDE | {'tokens_per_second': 25.0},
+    'theirs': SIDE | {'tokens_per_second': 25.0, 'version': 'b7'},
     'ratio': 2.4,
     'ratio_spread': [2.3, 2.6],
     'ratio_of_cpu_seconds': 2.5,
@@ -109,7 +110,8 @@ def test_everything_is_measured_and_told(tmp_path):
       (call,) = (c for c in calls if f'cpu/{job}_{dtype}.json' in c)
       for flag in (f'--job={job}', f'--dtype={dtype}', f'--compare={peer}'):
         assert f' {flag} ' in f' {call} '
-  assert '**2.40** (2.30 to 2.60)' in page
+  assert '| llama.cpp, slots 48: 25 | **2.40** (2.30 to 2.60) |' in page
+  assert 'jax 0.10.2, llama.cpp b7; `python -m' in page
   assert '| 10,000 | 9,000 | 9,100 | 99% | 600 |' in page
   assert '| 1,000,000 | 111,111 | 81 | 90 | 52,631 | 81,000 | 90, 200 |' in page
 
@@ -123,6 +125,29 @@ def test_one_part_by_itself(tmp_path):
   assert 'Growth' not in page
 
 
+def test_llama_cpp_takes_part_where_it_is(tmp_path):
+  gguf = tmp_path / 'model.gguf'
+  gguf.touch()
+  given = {'LLAMA_SERVER': sys.executable, 'GGUF': str(gguf)}
+  part = 'sampling_bfloat16_llama_cpp'
+  _, calls, _ = run(tmp_path, PARTS=part, **given)
+  assert len(calls) == 2
+  for flag in (
+      '--dtype=bfloat16',
+      '--job=sampling',
+      '--compare=llama_cpp',
+      f'--gguf={gguf}',
+      f'--json={tmp_path}/out/cpu/{part}.json',
+  ):
+    assert f' {flag} ' in f' {calls[0]} '
+  for missing in given:
+    (tmp_path / 'calls').unlink()
+    status, calls, _ = run(
+        tmp_path, PARTS=part, **(given | {missing: 'not-there'})
+    )
+    assert (status, len(calls)) == (0, 1)
+
+
 def test_a_part_that_fails_does_not_stop_the_others(tmp_path):
   status, calls, page = run(tmp_path, broken='cost_growth')
   assert status == 1
@@ -132,7 +157,9 @@ def test_a_part_that_fails_does_not_stop_the_others(tmp_path):
 
 def test_the_flags_exist(tmp_path):
   """The stand-in would take any."""
-  _, calls, _ = run(tmp_path)
+  (tmp_path / 'gguf').touch()
+  given = {'LLAMA_SERVER': sys.executable, 'GGUF': str(tmp_path / 'gguf')}
+  _, calls, _ = run(tmp_path, **given)
   for call in calls[::3]:
     module, *flags = call.split()[1:]
     done = subprocess.run(
