@@ -9,7 +9,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from calm_jax import generation, records, reflection
+from calm_jax import asking, generation, records, reflection
 from calm_jax.lm import hosts
 from calm_jax.qa import metrics, scoring
 from calm_jax.retrieval import evidence, selfrag
@@ -20,7 +20,7 @@ BEFORE, AFTER = 'base', 'aligned'
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   path = workdir / 'translate' / 'test.jsonl'
   questions = list(records.read_jsonl(path, records.Question))
-  decoding = generation.Decoding(
+  decoding = asking.Decoding(
       style=cfg.prompt.style,
       shots=cfg.prompt.shots,
       two_stage=cfg.sample.answer == 'two_stage',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import hashlib
 import pathlib
@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 import numpy as np
 
-from calm_jax import records
+from calm_jax import asking, records
 from calm_jax.lm import (
     batching,
     decoder,
     hosts,
     memory,
     sampler,
-    sampling,
-    shapes,
     sharding,
     shares,
     slots,
@@ -27,42 +25,11 @@ from calm_jax.lm import (
 )
 from calm_jax.lm import lora as lora_lib
 from calm_jax.lm import policy as policy_lib
-from calm_jax.lm import tokenizer as tokenizer_lib
-from calm_jax.qa import answers, languages, prompts
-
-# Passages to show, by question id and language.
-Shown = Mapping[tuple[str, str], Sequence[records.Passage]]
+from calm_jax.qa import answers, languages
 
 Row = tuple[records.Question, records.Sample]
 # Answers a file's worth of work; it is told the file's name too.
 Draw = Callable[[Sequence[Any], shares.OnDone, str], Iterable[Row]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoding:
-  """How answers are asked for and drawn (fields as in configs/base.py).
-
-  `settle` makes a number of 'auto' slots, and shapes for all of the work.
-  """
-
-  style: str
-  shots: int
-  two_stage: bool
-  samples: int
-  temperature: float
-  top_p: float
-  top_k: int
-  max_new_tokens: int
-  slots: int | str
-  seed: int
-  shapes: shapes.Shapes | None = None
-
-
-class Work(NamedTuple):
-  """One question in one language, ready for the sampler."""
-
-  question: records.Question
-  request: sampler.Request
 
 
 class Policy(NamedTuple):
@@ -111,12 +78,12 @@ def answer_all(
     folder: pathlib.Path,
     policy: Policy,
     questions: Sequence[records.Question],
-    decoding: Decoding,
+    decoding: asking.Decoding,
     *,
     shard: int,
     title: str,
     to_record: Callable[[records.Question, records.Sample], Any],
-    shown: Shown | None = None,
+    shown: asking.Shown | None = None,
 ) -> dict[str, float]:
   """Answers every question into `folder`/00000.jsonl and so on.
 
@@ -125,7 +92,7 @@ def answer_all(
   Several processes share the files; at the end process 0 sees all of them.
   `shown` are the passages beside each question.
   """
-  work = work_list(policy.base, questions, decoding, shown or {})
+  work = asking.work_list(policy.base, questions, decoding, shown or {})
   requests = [[w.request for w in part] for part in cut(work, shard)]
   settled, chosen = settle(folder, policy, decoding, requests)
   return chosen | in_shards(
@@ -148,9 +115,9 @@ def cut(work: Sequence[Any], shard: int) -> list[Sequence[Any]]:
 def settle(
     folder: pathlib.Path,
     policy: Policy,
-    decoding: Decoding,
+    decoding: asking.Decoding,
     parts: Sequence[Sequence[sampler.Request]],
-) -> tuple[Decoding, dict[str, float]]:
+) -> tuple[asking.Decoding, dict[str, float]]:
   """Decoding with slots and shapes for all parts, and what to count of it.
 
   Raises:
@@ -202,33 +169,6 @@ def in_shards(
   } | shares.make_all(title, paths, sizes, make)
 
 
-def ending(
-    tokenizer: tokenizer_lib.Tokenizer, question: records.Question
-) -> sampler.Ending:
-  """The answer header of the question's language, then one option letter.
-
-  Raises:
-    ValueError: the tokenizer has no single token for a letter after it.
-  """
-  header = answer_line(question.lang)
-  letters = languages.LETTERS[: len(question.options)]
-  lines = [tokenizer.continuation(header + letter) for letter in letters]
-  suffixes = {tuple(line[:-1]) for line in lines}
-  choices = tuple(line[-1] for line in lines)
-  if len(suffixes) > 1 or len(set(choices)) < len(choices):
-    raise ValueError(
-        f'the tokenizer does not give each of {", ".join(letters)} one token'
-        f' after {header!r}: use sample.answer=free with this model'
-    )
-  return sampler.Ending(suffixes.pop(), choices)
-
-
-def answer_line(lang: str) -> str:
-  """What is appended to free reasoning before the letter is drawn."""
-  row = languages.get(lang)
-  return f'\n{row.answer}{row.colon}'
-
-
 def _digest(about: str, work: Sequence[Any]) -> str:
   """What processes must have in common to share the work."""
   digest = hashlib.sha256(about.encode())
@@ -238,62 +178,10 @@ def _digest(about: str, work: Sequence[Any]) -> str:
   return digest.hexdigest()
 
 
-def work_list(
-    base: policy_lib.Policy,
-    questions: Sequence[records.Question],
-    decoding: Decoding,
-    shown: Shown,
-) -> list[Work]:
-  """What is asked, the shortest prompt first.
-
-  Raises:
-    ValueError: a prompt leaves no room for its answer.
-  """
-  work = []
-  for question in questions:
-    text = prompts.render(
-        question,
-        style=decoding.style,
-        shots=decoding.shots,
-        passages=shown.get((question.id, question.lang), ()),
-    )
-    request = sampler.Request(
-        prompt=tuple(base.tokenizer.chat_prompt(text)),
-        digests=tuple(
-            sampling.sample_digest(question.id, question.lang, index)
-            for index in range(decoding.samples)
-        ),
-        ending=ending(base.tokenizer, question) if decoding.two_stage else None,
-    )
-    check_length(base.cfg, question, request, decoding)
-    work.append(Work(question, request))
-  return sorted(
-      work,
-      key=lambda w: (len(w.request.prompt), w.question.id, w.question.lang),
-  )
-
-
-def check_length(
-    cfg: decoder.DecoderConfig,
-    question: records.Question,
-    request: sampler.Request,
-    decoding: Decoding,
-) -> None:
-  """Raises ValueError where a prompt leaves no room for its answer."""
-  extra = len(request.ending.suffix) + 1 if request.ending else 0
-  needed = len(request.prompt) + decoding.max_new_tokens + extra
-  if needed > cfg.max_positions:
-    raise ValueError(
-        f'question {question.id!r} ({question.lang}) needs {needed} tokens'
-        f' with its answer, the model takes {cfg.max_positions}: lower'
-        ' max_new_tokens, prompt.shots or retrieve.top_k'
-    )
-
-
 def draw(
     policy: Policy,
     requests: Sequence[sampler.Request],
-    decoding: Decoding,
+    decoding: asking.Decoding,
     *,
     on_done: shares.OnDone = lambda answered, drawn: None,
     watch_ids: tuple[int, ...] = (),
@@ -348,7 +236,7 @@ def sample(
     answer, parse = parsed.answer, parsed.reason
   else:
     letter = languages.LETTERS[completion.choice]
-    text += answer_line(question.lang) + letter
+    text += asking.answer_line(question.lang) + letter
     answer, parse = question.options[completion.choice].key, 'two_stage'
   return records.Sample(
       question_id=question.id,
@@ -365,8 +253,8 @@ def sample(
 
 def answer(
     policy: Policy,
-    work: Sequence[Work],
-    decoding: Decoding,
+    work: Sequence[asking.Work],
+    decoding: asking.Decoding,
     on_done: shares.OnDone = lambda answered, drawn: None,
 ) -> Iterator[Row]:
   """Every sample of all work; `decoding` is settled."""

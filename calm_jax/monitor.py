@@ -14,7 +14,7 @@ import pathlib
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from calm_jax import generation, records
+from calm_jax import asking, generation, records
 from calm_jax.lm import decoder, hosts, sharding
 from calm_jax.lm import lora as lora_lib
 from calm_jax.lm import policy as policy_lib
@@ -57,7 +57,7 @@ def build(
   ]
   votes = records.read_jsonl(workdir / 'vote' / 'votes.jsonl', records.Vote)
   winners = {v.question_id: v.winner for v in votes if v.question_id in ids}
-  decoding = generation.Decoding(
+  decoding = asking.Decoding(
       style=cfg.prompt.style,
       shots=cfg.prompt.shots,
       two_stage=cfg.sample.answer == 'two_stage',
@@ -70,7 +70,7 @@ def build(
       seed=cfg.seed,
   )
   shown = evidence.read(workdir, 'train')
-  work = generation.work_list(policy.base, questions, decoding, shown)
+  work = asking.work_list(policy.base, questions, decoding, shown)
   folder = workdir / 'align' / 'monitor'
   requests = [[w.request for w in work]]
   settled, _ = generation.settle(folder, policy, decoding, requests)

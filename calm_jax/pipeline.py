@@ -69,7 +69,7 @@ def _lead(
     elif all(item.done for item in todo):
       console.say('Nothing to do: everything was done with these settings.')
     if 'report' in chosen:
-      _summary(workdir, package)
+      _summary(workdir)
 
 
 def _follow(cfg: ConfigDict, workdir: pathlib.Path, package: str) -> None:
@@ -191,12 +191,14 @@ def _listed(counts: Mapping[str, Any]) -> str:
   return ', '.join(shown) or 'nothing to do'
 
 
-def _summary(workdir: pathlib.Path, package: str) -> None:
+def _summary(workdir: pathlib.Path) -> None:
   """The scores, and where everything is that a person may want to open."""
-  report = importlib.import_module(f'{package}.report')
+  # Only now: it brings numpy, which a wrong flag can do without.
+  from calm_jax.html import summary
+
   path = workdir / 'evaluate' / 'scores.jsonl'
-  scores = list(records.read_jsonl(path, records.Score))
-  console.console.print(report.summary_table(scores))
+  scores = records.read_jsonl(path, records.Score)
+  console.console.print(summary.table(scores))
   console.say(f'report   {workdir}/report/report.html')
   if not (workdir / 'align').is_dir():
     return  # nothing was trained

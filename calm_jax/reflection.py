@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from calm_jax import generation, records, reflection_tokens
+from calm_jax import asking, generation, records, reflection_tokens
 from calm_jax.lm import hosts, sampler, sampling
 from calm_jax.retrieval import evidence, selfrag
 
@@ -43,13 +43,13 @@ def answer_all(
     folder: pathlib.Path,
     policy: generation.Policy,
     questions: Sequence[records.Question],
-    decoding: generation.Decoding,
+    decoding: asking.Decoding,
     *,
     settings: selfrag.Settings,
     shard: int,
     title: str,
     to_record: Callable[[records.Question, records.Sample], Any],
-    shown: generation.Shown | None = None,
+    shown: asking.Shown | None = None,
     system: str = '',
 ) -> dict[str, float]:
   """As `generation.answer_all`, with counts of what was reflected.
@@ -60,13 +60,11 @@ def answer_all(
   reader = reflection_tokens.Reader(policy.base.tokenizer, settings)
   work = [
       _asked(policy, w, (shown or {}).get((w.question.id, w.question.lang), ()))
-      for w in generation.work_list(policy.base, questions, decoding, {})
+      for w in asking.work_list(policy.base, questions, decoding, {})
   ]
   for asked in work:
     for request in (asked.alone, *asked.beside):
-      generation.check_length(
-          policy.base.cfg, asked.question, request, decoding
-      )
+      asking.check_length(policy.base.cfg, asked.question, request, decoding)
 
   requests = [
       [r for asked in part for r in (asked.alone, *asked.beside)]
@@ -97,7 +95,7 @@ def answer_all(
 
 def _asked(
     policy: generation.Policy,
-    work: generation.Work,
+    work: asking.Work,
     passages: Sequence[records.Passage],
 ) -> Asked:
   def after(pieces: Sequence[str], passage: str) -> sampler.Request:
@@ -173,7 +171,7 @@ def _elected(
 def _draw(
     policy: generation.Policy,
     part: Sequence[Asked],
-    decoding: generation.Decoding,
+    decoding: asking.Decoding,
     reader: reflection_tokens.Reader,
     on_done: Callable[[int, int], None],
 ) -> tuple[list[generation.Row], list[records.Reflection]]:
@@ -213,7 +211,7 @@ def _draw(
 def _decide(
     policy: generation.Policy,
     part: Sequence[Asked],
-    decoding: generation.Decoding,
+    decoding: asking.Decoding,
     reader: reflection_tokens.Reader,
 ) -> list[reflection_tokens.Decision]:
   """Whether to retrieve for each question; without passages there is no way."""

@@ -7,7 +7,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from calm_jax import generation, records, reflection
+from calm_jax import asking, generation, records, reflection
 from calm_jax.lm import hosts
 from calm_jax.retrieval import evidence, selfrag
 
@@ -17,7 +17,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   langs = cfg.sample.languages or cfg.languages
   rows = records.read_jsonl(path, records.Question)
   questions = [q for q in rows if q.lang in langs]
-  decoding = generation.Decoding(
+  decoding = asking.Decoding(
       style=cfg.prompt.style,
       shots=cfg.prompt.shots,
       two_stage=cfg.sample.answer == 'two_stage',

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from calm_jax import combinations, rules
+from calm_jax import combinations, needs, rules
 from calm_jax.lm import hosts
 
 # Fields that hold several names; flags hand 'en,zh' over as ('en,zh',).
@@ -94,7 +94,7 @@ def problems(cfg: ConfigDict) -> list[str]:
       found[name] = f'config.{name} = {value!r} {wrong}'
   together = [
       wrong
-      for fields, rule in combinations.TOGETHER
+      for fields, rule in (*combinations.TOGETHER, *needs.NEEDS)
       if not found.keys() & set(fields)
       and (wrong := rule(*(flat[f] for f in fields)))
   ]

@@ -7,10 +7,10 @@ import pathlib
 
 import pytest
 
-from calm_jax import datasets, generation, records
+from calm_jax import asking, datasets, generation, records
 from calm_jax.qa import answers
 
-DECODING = generation.Decoding(
+DECODING = asking.Decoding(
     style='default',
     shots=0,
     two_stage=True,
@@ -135,7 +135,7 @@ def test_free_answers_are_what_the_parser_reads(tmp_path, policy, questions):
 
 def test_an_ending_is_the_header_then_one_letter(policy, questions):
   tokenizer = policy.base.tokenizer
-  ending = generation.ending(tokenizer, questions[0])
+  ending = asking.ending(tokenizer, questions[0])
   assert tokenizer.decode(ending.suffix, continuation=True) == '\nAnswer: '
   letters = [tokenizer.decode([i], continuation=True) for i in ending.choices]
   assert letters == ['A', 'B', 'C', 'D', 'E']

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calm_jax import datasets, generation, records, reflection
+from calm_jax import asking, datasets, generation, records, reflection
 from calm_jax.lm import decoder
 from calm_jax.retrieval import selfrag
 
-DECODING = generation.Decoding(
+DECODING = asking.Decoding(
     style='default',
     shots=0,
     two_stage=True,
@@ -161,7 +161,7 @@ def test_a_prompt_goes_on_with_one_passage(whole, policy, questions, shown):
   tok = policy.base.tokenizer
   where = whole.reflections[0].question_id, whole.reflections[0].lang
   (first,) = (q for q in questions if (q.id, q.lang) == where)
-  bare = generation.work_list(policy.base, [first], DECODING, {})[0].request
+  bare = asking.work_list(policy.base, [first], DECODING, {})[0].request
   for (request, _), passage in zip(
       whole.asked[0][:2], shown[first.id, first.lang], strict=True
   ):
@@ -284,7 +284,7 @@ def test_tokens_are_kept_where_that_is_asked(
 def wishes(policy, questions):
   """How much the model wants passages for each question, by one pass."""
   tok, found = policy.base.tokenizer, {}
-  for work in generation.work_list(policy.base, questions, DECODING, {}):
+  for work in asking.work_list(policy.base, questions, DECODING, {}):
     step = np.exp(logprobs_after(policy, work.request.prompt, [])[0])
     yes, no = (step[tok.id_of(n)] for n in ('[Retrieval]', '[No Retrieval]'))
     found[work.question.id, work.question.lang] = float(yes / (yes + no))

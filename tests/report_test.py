@@ -17,6 +17,7 @@ import pytest
 import rich.console
 
 from calm_jax import records, report
+from calm_jax.html import summary
 from calm_jax.qa import metrics
 
 CHROMIUM = shutil.which('chromium')
@@ -581,7 +582,7 @@ def test_a_browser_shows_a_question(made, tmp_path):
 
 
 def test_summary_table(made):
-  table = report.summary_table(report.read_scores(made[0]))
+  table = summary.table(report.read_scores(made[0]))
   out = io.StringIO()
   rich.console.Console(width=120, file=out).print(table)
   lines = out.getvalue().splitlines()
@@ -599,4 +600,4 @@ def test_summary_table(made):
 
 
 def test_summary_table_of_nothing():
-  assert report.summary_table([]).row_count == 0
+  assert summary.table([]).row_count == 0

@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from calm_jax.lm import decoder
+from calm_jax.lm import rope as rope_lib
 
 # Fields that are absent in old files, with Hugging Face's defaults.
 _NORM_EPS = 1e-6
@@ -190,7 +191,7 @@ def _rope(fields: _Fields) -> _Fields:
   return fields.inner('rope_scaling' if old else 'rope_parameters')
 
 
-def _rope_scaling(rope: _Fields) -> decoder.RopeScaling | None:
+def _rope_scaling(rope: _Fields) -> rope_lib.RopeScaling | None:
   if rope.get('partial_rotary_factor', 1.0) != 1.0:
     raise rope.error('partial_rotary_factor', 'is not supported, only 1.0')
   name = 'rope_type' if rope.has('rope_type') else 'type'
@@ -198,10 +199,10 @@ def _rope_scaling(rope: _Fields) -> decoder.RopeScaling | None:
   if kind == 'default':
     return None
   if kind == 'linear':
-    return decoder.RopeScaling(kind, rope.number('factor'))
+    return rope_lib.RopeScaling(kind, rope.number('factor'))
   if kind != 'llama3':
     raise rope.error(name, 'is not supported; known: default, linear, llama3')
-  return decoder.RopeScaling(
+  return rope_lib.RopeScaling(
       kind,
       rope.number('factor'),
       low_freq_factor=rope.number('low_freq_factor'),
@@ -211,7 +212,7 @@ def _rope_scaling(rope: _Fields) -> decoder.RopeScaling | None:
 
 
 def _rope_scaling_json(
-    scaling: decoder.RopeScaling | None,
+    scaling: rope_lib.RopeScaling | None,
 ) -> dict[str, Any] | None:
   if scaling is None:
     return None

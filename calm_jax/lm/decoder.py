@@ -7,7 +7,7 @@ R LoRA rank, C completion position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from calm_jax.lm import arithmetic, attention, sharding
+from calm_jax.lm import arithmetic, attention, linear, rope, sharding
 
 # A tree of arrays: nested dicts; the keys below `layers` are integers.
 Params = Any
@@ -35,17 +35,6 @@ PROJECTIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RopeScaling:
-  """Stretched rotary frequencies: 'llama3' (3.1 and later) or 'linear'."""
-
-  kind: str
-  factor: float
-  low_freq_factor: float = 1.0
-  high_freq_factor: float = 4.0
-  original_positions: int = 8192
-
-
-@dataclasses.dataclass(frozen=True)
 class DecoderConfig:
   vocab_size: int
   num_layers: int
@@ -57,7 +46,7 @@ class DecoderConfig:
   norm_eps: float
   rope_theta: float
   max_positions: int
-  rope_scaling: RopeScaling | None = None
+  rope_scaling: rope.RopeScaling | None = None
   window: int | None = None  # keys a query sees, itself included (Mistral v0.1)
   qkv_bias: bool = False  # Qwen2
   tied: bool = False  # the output head is the embedding
@@ -85,8 +74,7 @@ class Context(NamedTuple):
   """What every layer needs to know about the tokens."""
 
   positions_BT: jax.Array
-  cos_BTH: jax.Array
-  sin_BTH: jax.Array
+  turns: rope.Turns
   mask_BTS: jax.Array
 
 
@@ -105,15 +93,21 @@ class Attention(nnx.Module):
       self.v_bias_KH = param(k, h)
 
   def __call__(self, x_BTD, context: Context, cache, lora):
-    q_BTNH = _linear('BTD,DNH->BTNH', x_BTD, self.q_DNH, lora.get('q_proj'))
-    k_BTKH = _linear('BTD,DKH->BTKH', x_BTD, self.k_DKH, lora.get('k_proj'))
-    v_BTKH = _linear('BTD,DKH->BTKH', x_BTD, self.v_DKH, lora.get('v_proj'))
+    q_BTNH = linear.apply(
+        'BTD,DNH->BTNH', x_BTD, self.q_DNH[...], lora.get('q_proj')
+    )
+    k_BTKH = linear.apply(
+        'BTD,DKH->BTKH', x_BTD, self.k_DKH[...], lora.get('k_proj')
+    )
+    v_BTKH = linear.apply(
+        'BTD,DKH->BTKH', x_BTD, self.v_DKH[...], lora.get('v_proj')
+    )
     if self.biased:
       q_BTNH += self.q_bias_NH[...][None, None]
       k_BTKH += self.k_bias_KH[...][None, None]
       v_BTKH += self.v_bias_KH[...][None, None]
-    q_BTNH = _rotate(q_BTNH, context)
-    k_BTKH = _rotate(k_BTKH, context)
+    q_BTNH = rope.rotate(q_BTNH, context.turns)
+    k_BTKH = rope.rotate(k_BTKH, context.turns)
     if cache is None:
       keys_values = (k_BTKH, v_BTKH)
       out_BTNH = attention.over_tokens(q_BTNH, *keys_values, context.mask_BTS)
@@ -126,7 +120,9 @@ class Attention(nnx.Module):
           cache, k_BTKH, v_BTKH, context.positions_BT
       )
       out_BTNH = attention.over_cache(q_BTNH, *keys_values, context.mask_BTS)
-    y_BTD = _linear('BTNH,NHD->BTD', out_BTNH, self.o_NHD, lora.get('o_proj'))
+    y_BTD = linear.apply(
+        'BTNH,NHD->BTD', out_BTNH, self.o_NHD[...], lora.get('o_proj')
+    )
     return y_BTD, keys_values
 
 
@@ -138,12 +134,16 @@ class FeedForward(nnx.Module):
     self.down_FD = param(cfg.ffn_dim, cfg.model_dim)
 
   def __call__(self, x_BTD, lora):
-    gate_BTF = _linear(
-        'BTD,DF->BTF', x_BTD, self.gate_DF, lora.get('gate_proj')
+    gate_BTF = linear.apply(
+        'BTD,DF->BTF', x_BTD, self.gate_DF[...], lora.get('gate_proj')
     )
-    up_BTF = _linear('BTD,DF->BTF', x_BTD, self.up_DF, lora.get('up_proj'))
+    up_BTF = linear.apply(
+        'BTD,DF->BTF', x_BTD, self.up_DF[...], lora.get('up_proj')
+    )
     x_BTF = arithmetic.gated(gate_BTF, up_BTF)
-    return _linear('BTF,FD->BTD', x_BTF, self.down_FD, lora.get('down_proj'))
+    return linear.apply(
+        'BTF,FD->BTD', x_BTF, self.down_FD[...], lora.get('down_proj')
+    )
 
 
 class Block(nnx.Module):
@@ -174,10 +174,14 @@ class Decoder(nnx.Module):
       self.head_DV = param(cfg.model_dim, cfg.vocab_size)
 
   def __call__(self, tokens_BT, positions_BT, mask_BTS, cache, lora, remat):
-    x_BTD = _look_up(self.embed_VD[...], tokens_BT)
-    angles_BTH = _angles(self.cfg, positions_BT)
-    cos_BTH, sin_BTH = _turns(angles_BTH)
-    context = Context(positions_BT, cos_BTH, sin_BTH, mask_BTS)
+    x_BTD = linear.look_up(self.embed_VD[...], tokens_BT)
+    turns = rope.turns(
+        positions_BT,
+        head_dim=self.cfg.head_dim,
+        theta=self.cfg.rope_theta,
+        scaling=self.cfg.rope_scaling,
+    )
+    context = Context(positions_BT, turns, mask_BTS)
     keys, values = [], []
     for i, block in enumerate(self.layers):
       apply = jax.checkpoint(block) if remat else block
@@ -285,88 +289,5 @@ def _abstract_model(cfg: DecoderConfig, dtype: Any) -> Decoder:
   )
 
 
-def _look_up(embed_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-  # The embedding's width is split: each device looks up its part of it, for
-  # all rows that share the parts, before they are exchanged for whole rows.
-  tokens_BT = sharding.split(tokens_BT, 'BT', sharding.TOKEN)
-  x_BTD = jnp.take(embed_VD, tokens_BT, axis=0)
-  x_BTD = sharding.split(x_BTD, 'BTD', sharding.TOKEN)
-  return sharding.split(x_BTD, 'BTD', _layout(x_BTD))
-
-
-def _layout(x_BTX: jax.Array) -> Mapping[str, Any]:
-  return sharding.TOKEN if x_BTX.shape[1] == 1 else sharding.TOKENS
-
-
-def _linear(spec: str, x, weight: nnx.Param, factors) -> jax.Array:
-  """`x` through a weight, plus its low-rank update where there is one."""
-  inputs, y_dims = spec.split('->')
-  x_dims, w_dims = inputs.split(',')
-  ins = sum(d not in y_dims for d in w_dims)
-  layout = _layout(x)
-  x = sharding.split(x, x_dims, layout)
-  y = _project(x, weight[...], ins, w_dims, layout)
-  y = sharding.split(y, y_dims, layout)
-  if factors is None:
-    return y
-  h_BTR = arithmetic.project(x, factors['a'], inputs=ins)
-  h_BTR = sharding.split(h_BTR, 'BTR', layout)
-  return y + arithmetic.project(h_BTR, factors['b'])
-
-
-def _project(x, weight, ins: int, w_dims: str, layout) -> jax.Array:
-  """`x` through a weight whose parts are brought together for it."""
-
-  def product(x, weight):
-    # First as it is stored: what is done to it here is not done before.
-    weight = sharding.split(weight, w_dims, sharding.TOKEN)
-    weight = sharding.split(weight, w_dims, layout)
-    return arithmetic.project(x, weight, inputs=ins)
-
-  # The backward pass brings them together again: all of them at once would be
-  # what fsdp is to avoid.
-  again = sharding.splits('fsdp') and layout is sharding.TOKENS
-  return (jax.checkpoint(product) if again else product)(x, weight)
-
-
 def _rms_norm(x_BTD, weight: nnx.Param, eps: float) -> jax.Array:
   return arithmetic.rms_norm(x_BTD, weight[...], eps)
-
-
-def _angles(cfg: DecoderConfig, positions_BT: jax.Array) -> jax.Array:
-  """Rotary angles; each frequency serves the two halves of a head."""
-  exponents_H = jnp.arange(0, cfg.head_dim, 2, dtype=jnp.float32) / cfg.head_dim
-  freqs_H = 1.0 / cfg.rope_theta**exponents_H
-  if cfg.rope_scaling is not None:
-    freqs_H = _scale_frequencies(cfg.rope_scaling, freqs_H)
-  # float32: bf16 rounds position 257 to 256.
-  angles_BTH = positions_BT[..., None].astype(jnp.float32) * freqs_H[None, None]
-  return jnp.concatenate([angles_BTH, angles_BTH], axis=-1)
-
-
-def _turns(angles_BTH: jax.Array) -> jax.Array:
-  """Cosines and sines."""
-  # In a loop, or XLA would compute them anew wherever they are used.
-  functions = (jnp.cos, jnp.sin)
-  return jax.lax.map(
-      lambda i: jax.lax.switch(i, functions, angles_BTH), jnp.arange(2)
-  )
-
-
-def _scale_frequencies(scaling: RopeScaling, freqs_H: jax.Array) -> jax.Array:
-  """Slows low frequencies, keeps high ones, blends between (Llama 3.1)."""
-  if scaling.kind == 'linear':
-    return freqs_H / scaling.factor
-  turns_H = scaling.original_positions * freqs_H / (2 * jnp.pi)
-  span = scaling.high_freq_factor - scaling.low_freq_factor
-  keep_H = jnp.clip((turns_H - scaling.low_freq_factor) / span, 0, 1)
-  return freqs_H * (keep_H + (1 - keep_H) / scaling.factor)
-
-
-def _rotate(x_BTXH: jax.Array, context: Context) -> jax.Array:
-  x32_BTXH = x_BTXH.astype(jnp.float32)
-  left, right = jnp.split(x32_BTXH, 2, axis=-1)
-  turned_BTXH = jnp.concatenate([-right, left], axis=-1)
-  cos_BT1H = context.cos_BTH[:, :, None]
-  sin_BT1H = context.sin_BTH[:, :, None]
-  return (x32_BTXH * cos_BT1H + turned_BTXH * sin_BT1H).astype(x_BTXH.dtype)

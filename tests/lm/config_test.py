@@ -8,7 +8,8 @@ import pathlib
 import pytest
 
 from calm_jax.lm import config
-from calm_jax.lm.decoder import DecoderConfig, RopeScaling
+from calm_jax.lm.decoder import DecoderConfig
+from calm_jax.lm.rope import RopeScaling
 
 PATH = pathlib.Path('model/config.json')
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calm_jax.lm import decoder
+from calm_jax.lm import decoder, rope
 from calm_jax.lm import lora as lora_lib
 
 # All that a family can differ in; few configurations keep compilations few.
@@ -25,7 +25,7 @@ FULL = decoder.DecoderConfig(
     norm_eps=1e-5,
     rope_theta=1e4,
     max_positions=128,
-    rope_scaling=decoder.RopeScaling('llama3', 8.0, original_positions=16),
+    rope_scaling=rope.RopeScaling('llama3', 8.0, original_positions=16),
     window=4,
     qkv_bias=True,
 )
@@ -196,7 +196,7 @@ def test_padding_changes_nothing(side):
 
 
 def test_linear_scaling_slows_positions_down():
-  scaling = decoder.RopeScaling('linear', 2.0)
+  scaling = rope.RopeScaling('linear', 2.0)
   cfg = dataclasses.replace(SHALLOW, rope_scaling=scaling)
   slow = _hidden(cfg, _tokens(), 2 * np.asarray(_at(0, LENGTH)))
   np.testing.assert_allclose(slow, _hidden(SHALLOW, _tokens()), atol=2e-5)
@@ -204,11 +204,11 @@ def test_linear_scaling_slows_positions_down():
 
 @pytest.mark.parametrize(
     ('original', 'same'),
-    [(10**9, None), (1, decoder.RopeScaling('linear', 8.0))],
+    [(10**9, None), (1, rope.RopeScaling('linear', 8.0))],
     ids=['every wave is short', 'every wave is long'],
 )
 def test_llama3_scaling_slows_long_waves_only(original, same):
-  scaling = decoder.RopeScaling('llama3', 8.0, original_positions=original)
+  scaling = rope.RopeScaling('llama3', 8.0, original_positions=original)
   ours = _hidden(dataclasses.replace(SHALLOW, rope_scaling=scaling), _tokens())
   other = _hidden(dataclasses.replace(SHALLOW, rope_scaling=same), _tokens())
   np.testing.assert_allclose(ours, other, atol=2e-6)

