@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 
 # Before jax is imported anywhere: four CPU devices for the mesh tests, and
 # little optimisation, since most of a test's time is compilation.
@@ -81,6 +83,60 @@ def selfrag_model(tiny_model, tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('models') / 'selfrag'
   add_reflection_tokens.add(tiny_model, folder, seed=0)
   return folder
+
+
+class Joint:
+  """Two processes that run the stages of tests/fakes/joint in `folder`."""
+
+  def __init__(self, folder: pathlib.Path):
+    self.folder = folder
+    (folder / 'store').mkdir()
+    model = folder / 'model'
+    model.mkdir()
+    for name in ('config.json', 'model.safetensors', 'tokenizer.json'):
+      (model / name).touch()
+
+  def start(self, what: str, *, limit: int = 4) -> list[subprocess.Popen]:
+    """Both processes, the leader first; the store is empty."""
+    for path in (self.folder / 'store').iterdir():
+      path.unlink()
+    paths = [str(ROOT / 'tests' / 'fakes'), str(ROOT)]
+    call = f'joint.main({what!r}, {str(self.folder)!r}, {{}}, {limit})'
+    return [
+        subprocess.Popen(
+            [sys.executable, '-c', f'import joint; {call.format(index)}'],
+            env=os.environ | {'PYTHONPATH': os.pathsep.join(paths)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+  def end(self, processes) -> list[tuple[int, str, str]]:
+    """The exit status, output and errors of each."""
+    try:
+      said = [process.communicate(timeout=240) for process in processes]
+    finally:
+      for process in processes:
+        process.kill()
+    return [
+        (process.returncode, out, err)
+        for process, (out, err) in zip(processes, said, strict=True)
+    ]
+
+  def run(self, what: str, *, limit: int = 4) -> list[tuple[int, str, str]]:
+    return self.end(self.start(what, limit=limit))
+
+  def logs(self) -> list[list[str]]:
+    """What stages each process ran, ever."""
+    paths = [self.folder / f'log{index}' for index in range(2)]
+    return [p.read_text().split() if p.exists() else [] for p in paths]
+
+
+@pytest.fixture
+def joint(tmp_path) -> Joint:
+  return Joint(tmp_path)
 
 
 def _byte_tokenizer():

@@ -1,0 +1,6 @@
+import joint
+
+
+def run(cfg, workdir):
+  joint.begin(workdir, 'read')
+  return {}
