@@ -19,7 +19,7 @@ import numpy as np
 from calm_jax import paper as papers
 from calm_jax import records
 from calm_jax.html import comparison, page, votes
-from calm_jax.qa import languages, lineage, metrics, scoring
+from calm_jax.qa import forgetting, languages, lineage, metrics, scoring
 
 READS = ('translate', 'vote', 'pair', 'evaluate')  # stages of each system
 PAGE, TEXT, CSV = 'report.html', 'table.md', 'table.csv'
@@ -81,7 +81,7 @@ def run(
       'kept': [
           (
               setting,
-              lineage.kept(
+              forgetting.kept(
                   systems,
                   answers,
                   _langs(systems),

@@ -1,4 +1,4 @@
-"""Tests of what systems that follow each other learn and forget."""
+"""Tests of what systems that follow each other forget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calm_jax import records
-from calm_jax.qa import lineage, metrics
+from calm_jax.qa import forgetting, lineage, metrics
 
 LANGS = ('en', 'fr')
 SEED, RESAMPLES = 3, 200
@@ -30,7 +30,7 @@ def answers(**letters):
 
 
 def kept(systems, given, langs=LANGS):
-  rows = lineage.kept(systems, given, langs, resamples=RESAMPLES, seed=SEED)
+  rows = forgetting.kept(systems, given, langs, resamples=RESAMPLES, seed=SEED)
   return dict(rows)
 
 
