@@ -31,8 +31,8 @@ def append(cache, k_BTKH, v_BTKH, positions_BT):
 def over_cache(q_BTNH, k_BKHS, v_BKSH, mask_BTS) -> jax.Array:
   """Attention over all of a layer's cache."""
   q_BKGTH = _split_heads(q_BTNH, k_BKHS.shape[1])
-  out_BKGTH, _ = _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS)
-  return _join_heads(out_BKGTH).astype(q_BTNH.dtype)
+  out_BKGTH, _, sum_BKGT1 = _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS)
+  return _join_heads(out_BKGTH / sum_BKGT1).astype(q_BTNH.dtype)
 
 
 def over_tokens(q_BTNH, k_BTKH, v_BTKH, mask_BTS) -> jax.Array:
@@ -57,12 +57,17 @@ def _causal(q_BKGTH, k_BKHS, v_BKSH, mask_BTS) -> jax.Array:
 def _causal_forward(q_BKGTH, k_BKHS, v_BKSH, mask_BTS):
   outs, totals = [], []
   for start, end in _blocks(q_BKGTH.shape[3]):
-    out_BKGTH, total_BKGT1 = _attend(
+    out_BKGTH, top_BKGT1, sum_BKGT1 = _attend(
         q_BKGTH[:, :, :, start:end],
         k_BKHS[..., :end],
         v_BKSH[:, :, :end],
         mask_BTS[:, start:end, :end],
     )
+    total_BKGT1 = top_BKGT1 + jnp.log(sum_BKGT1)
+    # Not divided by the sum: XLA would fuse the exponentials, and round them,
+    # in one way where `total` is kept for a backward pass and in another where
+    # it is not. In bfloat16 a policy would part from its equal, the reference.
+    out_BKGTH *= jnp.exp(top_BKGT1 - total_BKGT1)
     outs.append(out_BKGTH.astype(q_BKGTH.dtype))
     totals.append(total_BKGT1)
   out_BKGTH = jnp.concatenate(outs, 3)
@@ -116,16 +121,15 @@ def _blocks(steps: int) -> list[tuple[int, int]]:
   return [(i, min(i + size, steps)) for i in range(0, steps, size)]
 
 
-def _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS) -> tuple[jax.Array, jax.Array]:
-  """The weighted values, and the logarithm of the weights' sum."""
+def _attend(q_BKGTH, k_BKHS, v_BKSH, mask_BTS) -> tuple[jax.Array, ...]:
+  """The values' weighted sum, the highest score, and the weights' sum."""
   scores_BKGTS = _scores(q_BKGTH, k_BKHS, mask_BTS)
   top_BKGT1 = jnp.max(scores_BKGTS, axis=-1, keepdims=True)
   weight_BKGTS = jnp.exp(scores_BKGTS - top_BKGT1)
   sum_BKGT1 = jnp.sum(weight_BKGTS, axis=-1, keepdims=True)
   weight_BKXS = _fold(weight_BKGTS).astype(v_BKSH.dtype)
   out_BKXH = _dot('BKXS,BKSH->BKXH', weight_BKXS, v_BKSH)
-  out_BKGTH = out_BKXH.reshape(q_BKGTH.shape) / sum_BKGT1
-  return out_BKGTH, top_BKGT1 + jnp.log(sum_BKGT1)
+  return out_BKXH.reshape(q_BKGTH.shape), top_BKGT1, sum_BKGT1
 
 
 def _scores(q_BKGTH, k_BKHS, mask_BTS) -> jax.Array:
