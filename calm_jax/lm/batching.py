@@ -10,7 +10,15 @@ import pathlib
 from typing import Any
 
 from calm_jax import console, records
-from calm_jax.lm import capacity, hosts, memory, sampler, shapes, sharding
+from calm_jax.lm import (
+    capacity,
+    hosts,
+    memory,
+    planner,
+    sampler,
+    shapes,
+    sharding,
+)
 
 # In the stage's folder: in bfloat16 an answer depends on the batch around it,
 # so a stage that goes on has the slots that it began with.
@@ -59,8 +67,9 @@ def settle(
   lengths = [[len(r.prompt) for r in part] for part in parts]
   planned = need(model, plan, chosen, max_new_tokens, lora=lora)
   console.say(f'  {chosen} slots, {planned} a device')
-  console.say(f'  {plan.describe(lengths)}')
-  return Cut(chosen, plan, plan.programs(lengths))
+  halves = plan.halves(chosen, sharding.rows(model.mesh))
+  console.say(f'  {plan.describe(lengths, halves=halves)}')
+  return Cut(chosen, plan, plan.programs(lengths, halves=halves))
 
 
 def need(
@@ -80,7 +89,7 @@ def need(
       prompts=sampler.prompts_at_once(slots, plan.samples, rows),
       width=max(plan.widths),
   )
-  return memory.sampling(model, job, lora=lora)
+  return planner.sampling(model, job, lora=lora)
 
 
 @contextlib.contextmanager

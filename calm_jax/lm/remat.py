@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calm_jax import console
-from calm_jax.lm import batches, capacity, hosts, memory, sharding
+from calm_jax.lm import batches, capacity, hosts, memory, planner, sharding
 from calm_jax.lm import lora as lora_lib
 
 _WAYS = {'none': (False,), 'full': (True,), capacity.AUTO: (False, True)}
@@ -46,7 +46,7 @@ def settle(
       'layers computed twice',
       choose(model, job, asked=asked, lora=lora, free=free),
   )
-  need = memory.training(model, job._replace(remat=remat), lora=lora)
+  need = planner.training(model, job._replace(remat=remat), lora=lora)
   times = 'twice' if remat else 'once'
   console.say(
       f'  layers are computed {times}: rows of {shape.length} tokens take'
@@ -72,7 +72,7 @@ def choose(
   if free is None:
     return ways[0]
   for remat in ways:
-    need = memory.training(model, job._replace(remat=remat), lora=lora)
+    need = planner.training(model, job._replace(remat=remat), lora=lora)
     # Safely, where there is another way.
     if capacity.fits(need, free, safely=remat != ways[-1]):
       return remat
@@ -87,12 +87,12 @@ def _too_large(
 
   def fits(remat: bool, **changes: int) -> bool:
     changed = job._replace(remat=remat, **changes)
-    need = memory.training(model, changed, lora=lora)
+    need = planner.training(model, changed, lora=lora)
     return capacity.fits(need, free, safely=True)
 
   text = (
       f'training on {job.rows // parts} rows of {job.length} tokens a device'
-      f' needs {memory.training(model, job, lora=lora)},'
+      f' needs {planner.training(model, job, lora=lora)},'
       f' and {capacity.beside(free)}.'
   )
   if not remat and fits(True):

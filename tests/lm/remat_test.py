@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import pytest
 
-from calm_jax.lm import batches, capacity, memory, remat, sharding
+from calm_jax.lm import batches, capacity, memory, planner, remat, sharding
 from calm_jax.lm import lora as lora_lib
 from tools import benchmark_model
 
@@ -22,7 +22,7 @@ def model():
 def beside(model, remat, **changes):
   """What a job takes beside the weights."""
   job = JOB._replace(remat=remat, **changes)
-  need = memory.training(model, job, lora=LORA)
+  need = planner.training(model, job, lora=LORA)
   return need.total - need.weights
 
 
@@ -81,4 +81,4 @@ def test_the_longest_row_of_both_splits_decides(model, monkeypatch, capsys):
   assert not twice
   assert 'computed once: rows of 224 tokens' in capsys.readouterr().out
   job = memory.Training(1, 2, 224, 128, chunk=256, remat=False)
-  assert need == memory.training(model, job, lora=LORA)
+  assert need == planner.training(model, job, lora=LORA)

@@ -1,0 +1,193 @@
+"""The memory that programs take beside what they are given.
+
+It is counted as their formulas say (C is a chunk of completion positions,
+letters as in `decoder`); the constants were read off programs that XLA compiled
+(docs/benchmarks/memory.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+
+from calm_jax.lm import decoder, memory, sharding
+
+# Whole [B, V] arrays that drawing a token needs at once, and [B, C, V] arrays
+# that a chunk's scores and their gradient need.
+_LOGITS, _CHUNK_LOGITS = 3, 2
+# Of queries, on CPU.
+_BLOCK, _MOST_BLOCKS = 64, 6
+# Copies of a block's scores [B, N, T, S] that exist at once in a forward pass.
+_SCORES = 2
+
+
+class _Kept(NamedTuple):
+  """Bytes of a token and layer that training keeps, by what they belong to.
+
+  Each but the last for an element of the model's dimension of that name;
+  `scores` is a number of float32 arrays.
+  """
+
+  ffn_dim: int
+  model_dim: int
+  heads: int
+  kv_heads: int
+  scores: float
+
+
+_KEPT = {
+    # Gate and up; the inputs of both halves, and the first one normed; queries,
+    # keys and values, the last two also turned round; what attention gives.
+    'float32 on CPU': _Kept(8, 12, 12, 12, 1.25),
+    'bfloat16 on CPU': _Kept(4, 6, 6, 6, 1.9),
+    'float32': _Kept(8, 12, 4, 8, 1.0),
+    'bfloat16': _Kept(4, 6, 2, 4, 1.0),
+}
+
+
+def decoding(model: memory.Model, job: memory.Sampling) -> int:
+  """A step for every slot, beside the cache: logits, or a layer's scores."""
+  cfg, mesh = model.cfg, model.mesh
+  rows = math.ceil(job.slots / sharding.rows(mesh))
+  heads = model.part(cfg.num_heads)
+  logits = (
+      _LOGITS * math.ceil(job.slots / mesh.size) * cfg.vocab_size * memory.FLOAT
+  )
+  if mesh.size > 1:  # as they come from the projection
+    vocab = model.part(cfg.vocab_size)
+    logits += math.ceil(job.slots / mesh.shape['data']) * vocab * memory.FLOAT
+  scores = _SCORES * rows * heads * job.length * memory.FLOAT
+  scores += _copies(model)
+  return max(logits, scores) + _widened_head(model)
+
+
+def prefill(model: memory.Model, job: memory.Sampling) -> int:
+  """The widest layer of all prompts at once, or its scores."""
+  prompts = math.ceil(job.prompts / sharding.rows(model.mesh))
+  work = max(
+      prompts * job.width * _layer_work(model),
+      _SCORES * prompts * _scores(model, job.width),
+  )
+  return work + _copies(model) + _gathered(model)
+
+
+def step(model: memory.Model, job: memory.Training) -> dict[str, int]:
+  rows = math.ceil(job.rows / sharding.rows(model.mesh))
+  layers = model.cfg.num_layers
+  layer = rows * _kept(model, job.length)
+  if job.remat:
+    extra = _copies(model, all_maps=True)
+  else:
+    extra = _widened_layers(model) or _copies(model)
+  extra += _widened_head(model) + _gathered(model)
+  logits = rows * _chunk_logits(model, job)
+  if not job.remat:
+    return {
+        'activations': layers * layer,
+        'logits or gradients of a layer': max(logits, layer // 2),
+        'copies': extra,
+    }
+  boundary = rows * job.length * model.cfg.model_dim
+  return {
+      'activations': 2 * layers * boundary * model.itemsize,
+      'logits or a layer': max(logits, 5 * layer // 4),
+      'copies': extra,
+  }
+
+
+def forward(model: memory.Model, job: memory.Training) -> int:
+  """Nothing is kept: logits, or the widest layer."""
+  rows = math.ceil(job.eval_rows / sharding.rows(model.mesh))
+  work = max(
+      rows * _chunk_logits(model, job),
+      rows * job.length * _layer_work(model),
+      _SCORES * rows * _scores(model, job.length),
+  )
+  return work + _copies(model) + _widened_head(model) + _gathered(model)
+
+
+def _layer_work(model: memory.Model) -> int:
+  """Bytes of a token where a layer is widest, nothing being kept."""
+  wide = 3 * model.part(model.cfg.ffn_dim)
+  if model.on_cpu:
+    return wide * memory.FLOAT
+  return (wide + 3 * model.cfg.model_dim) * model.itemsize
+
+
+def _chunk_logits(model: memory.Model, job: memory.Training) -> int:
+  chunks = math.ceil(job.completion / job.chunk)
+  width = math.ceil(job.completion / chunks)
+  vocab = model.part(model.cfg.vocab_size)
+  return _CHUNK_LOGITS * width * vocab * memory.FLOAT
+
+
+def _kept(model: memory.Model, length: int) -> int:
+  """Bytes that the backward pass finds of a layer and a row."""
+  cfg, kept = model.cfg, _KEPT[model.kind]
+  heads = model.part(cfg.num_heads) * cfg.head_dim
+  kv_heads = model.part(cfg.num_kv_heads) * cfg.head_dim
+  token = (
+      kept.ffn_dim * model.part(cfg.ffn_dim)
+      + kept.model_dim * cfg.model_dim
+      + kept.heads * heads
+      + kept.kv_heads * kv_heads
+  )
+  return length * token + int(kept.scores * _scores(model, length))
+
+
+def _scores(model: memory.Model, length: int) -> int:
+  """Bytes of a layer's attention scores, of one row."""
+  heads = model.part(model.cfg.num_heads)
+  if not model.on_cpu:
+    return heads * length * length * memory.FLOAT
+  # In causal blocks, all of which XLA may compute at once.
+  return heads * _block_scores(length) * memory.FLOAT
+
+
+def _block_scores(length: int) -> int:
+  """Pairs of a query and a key in all causal blocks (see `attention`)."""
+  count = min(_MOST_BLOCKS, math.ceil(length / _BLOCK))
+  return length * length * (count + 1) // (2 * count)
+
+
+def _copies(model: memory.Model, *, all_maps: bool = False) -> int:
+  """On CPU some maps of attention are there twice, the second transposed."""
+  if not model.on_cpu:
+    return 0
+  cfg = model.cfg
+  heads = model.part(cfg.num_heads) * cfg.head_dim
+  if all_maps:
+    kv_heads = model.part(cfg.num_kv_heads) * cfg.head_dim
+    heads = 2 * (heads + kv_heads)
+  return cfg.num_layers * cfg.model_dim * heads * model.itemsize
+
+
+def _widened_head(model: memory.Model) -> int:
+  if not model.widens:
+    return 0
+  vocab = model.part(model.cfg.vocab_size)
+  return vocab * model.cfg.model_dim * memory.FLOAT
+
+
+def _widened_layers(model: memory.Model) -> int:
+  return (
+      _layer(model) * model.cfg.num_layers * memory.FLOAT if model.widens else 0
+  )
+
+
+def _gathered(model: memory.Model) -> int:
+  """Layers whose parts are brought together: one in use, one on its way."""
+  if model.mesh.shape['fsdp'] == 1:
+    return 0
+  return 2 * _layer(model) * model.itemsize
+
+
+def _layer(model: memory.Model) -> int:
+  """Parameters of a layer that a device computes with."""
+  one = dataclasses.replace(model.cfg, num_layers=1)
+  layer = decoder.abstract(one, model.dtype)['layers'][0]
+  whole = sum(math.prod(x.shape) for x in jax.tree.leaves(layer))
+  return whole // model.tensor
