@@ -80,7 +80,7 @@ def _lead(
     if chosen or not stages:
       told = f'System {name}, {number} of {len(members)}'
       console.say(f'{told}: {_differences(own, cfg)}')
-      _share(ledger.plan(own, folder, table), folder, plans)
+      _share(ledger.plan(own, folder, table), folder)
       if translators.keeps(own.translate.backend):
         _share_translations(folder, workdir)
       hosts.from_leader(_NEXT, name)
@@ -110,25 +110,23 @@ def _differences(own: ConfigDict, cfg: ConfigDict) -> str:
   return ', '.join(told) or 'the config as it is'
 
 
-def _share(
-    mine: Iterable[ledger.Plan], folder: pathlib.Path, earlier: Plans
-) -> None:
-  """Links every stage that an earlier system has made from the same."""
-  made = {
-      (item.stage.name, item.fingerprint): item.folder
-      for plans in reversed(list(earlier.values()))
-      for item in plans
-      if item.done and not item.changed and not item.idle
-  }
+def _share(mine: Iterable[ledger.Plan], folder: pathlib.Path) -> None:
+  """Links every stage that another system of the run has made from the same.
+
+  That may be one of another config in the same workdir.
+  """
+  others = sorted(folder.parent.glob('*'))
   for item in mine:
-    target = made.get((item.stage.name, item.fingerprint))
     if item.folder.is_symlink():
       _check_link(item)
-    elif target is not None and not item.idle and not item.folder.exists():
-      folder.mkdir(parents=True, exist_ok=True)
-      item.folder.symlink_to(
-          os.path.relpath(target.resolve(), folder.resolve())
-      )
+    elif not item.idle and not item.folder.exists():
+      for made in (other / item.stage.name for other in others):
+        if ledger.result(made) == item.fingerprint:
+          folder.mkdir(parents=True, exist_ok=True)
+          item.folder.symlink_to(
+              os.path.relpath(made.resolve(), folder.resolve())
+          )
+          break
 
 
 def _share_translations(folder: pathlib.Path, workdir: pathlib.Path) -> None:

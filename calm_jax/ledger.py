@@ -125,6 +125,12 @@ def plan(
   return plans
 
 
+def result(folder: pathlib.Path) -> str:
+  """The fingerprint of what a stage's folder holds, '' where it is not done."""
+  record, done = _recorded(folder)
+  return record.get('fingerprint', '') if record and done else ''
+
+
 def begin(item: Plan) -> dict[str, Any]:
   """Says in the folder, and returns, what is going to be made from what."""
   made_from = {

@@ -155,6 +155,24 @@ def test_what_systems_have_in_common_is_made_once(cfg, workdir, ran):
   assert (member(workdir, 'd') / 'vote' / 'ties').read_text() == 'seeded'
 
 
+def test_another_config_in_the_same_folder_finds_what_is_made(
+    cfg, workdir, ran
+):
+  run(cfg, workdir)
+  shutil.rmtree(member(workdir, 'c') / 'vote')  # c/align is of a vote gone
+  before = len(ran.stages)
+  cfg.systems = {
+      'same_as_d': {'train': {'beta': 0.5}},
+      'new': {'train': {'beta': 0.9}},
+      'as_c': {'vote': {'ties': 'abstain'}},
+  }
+  cfg.evaluate.before = False  # as where base does it
+  run(cfg, workdir)
+  assert ran.stages[before:] == ['as_c/vote', 'new/align', 'new/evaluate']
+  link = os.readlink(member(workdir, 'same_as_d') / 'align')
+  assert link == '../d/align'
+
+
 def test_a_run_is_done_once_also_when_it_was_moved(cfg, workdir, ran, tmp_path):
   run(cfg, workdir)
   ran.stages.clear()
