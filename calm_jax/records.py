@@ -16,10 +16,13 @@ R = TypeVar('R')
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-  """As a frozen dataclass; its fields' types are checked when it is read."""
+  """As a frozen dataclass; its fields' types are checked when it is read.
+
+  Those that hold no other object are not for the garbage collector to visit.
+  """
 
 
-class Option(Record, frozen=True):
+class Option(Record, frozen=True, gc=False):
   """One choice. `key` says which choice it is, the same in every language."""
 
   key: str
@@ -66,7 +69,7 @@ class Evidence(Record, frozen=True):
   passages: tuple[Passage, ...]
 
 
-class Sample(Record, frozen=True):
+class Sample(Record, frozen=True, gc=False):
   """One generated answer.
 
   `answer` is an option key or None; `parse` says how it was read, or why not.

@@ -5,8 +5,8 @@ Vote and pair both come here, so that they can never read an answer differently.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-import itertools
 import pathlib
 
 import msgspec
@@ -60,15 +60,17 @@ def ordered(
         f'sample/ holds the language {min(strange)!r}, which'
         f' config.languages ({", ".join(order)}) does not'
     )
-  samples.sort(key=lambda s: (s.question_id, rank[s.lang], s.index))
-  for a, b in itertools.pairwise(samples):
-    if a.index == b.index and a.lang == b.lang:
-      if a.question_id == b.question_id:
-        raise ValueError(
-            f'sample/ holds sample {a.index} of question {a.question_id!r} in'
-            f' {a.lang} twice; remove the folder and sample again'
-        )
-  return samples
+  placed = {(s.question_id, rank[s.lang], s.index): s for s in samples}
+  if len(placed) < len(samples):
+    seen = collections.Counter(
+        (s.question_id, s.lang, s.index) for s in samples
+    )
+    name, lang, index = max(seen, key=lambda key: seen[key])
+    raise ValueError(
+        f'sample/ holds sample {index} of question {name!r} in {lang} twice;'
+        ' remove the folder and sample again'
+    )
+  return [placed[key] for key in sorted(placed)]
 
 
 def reread(

@@ -183,7 +183,7 @@ def _decided(
       counts['no_winner'] += len(mine)
     elif vote.share < min_share:
       counts['low_share'] += len(mine)
-    elif _margin(vote) < min_margin:
+    elif min_margin and _margin(vote) < min_margin:
       counts['low_margin'] += len(mine)
     else:
       yield vote, mine
