@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import functools
 import hashlib
@@ -15,7 +15,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 import numpy as np
 
-from calm_jax import console, ledger, monitor, records
+from calm_jax import (
+    console,
+    ledger,
+    monitor,
+    training_data,
+    training_settings,
+)
 from calm_jax.lm import (
     batches,
     capacity,
@@ -31,9 +37,7 @@ from calm_jax.lm import (
 )
 from calm_jax.lm import journal as journal_lib
 from calm_jax.lm import lora as lora_lib
-from calm_jax.lm import optimizer as optimizers
 from calm_jax.lm import policy as policy_lib
-from calm_jax.lm import tokenizer as tokenizer_lib
 from calm_jax.retrieval import selfrag
 
 Counts = dict[str, int | float]
@@ -109,76 +113,17 @@ def _start(
   return lora_lib.init(model, lora_cfg, jax.random.key(cfg.seed)), lora_cfg
 
 
-def encode(
-    items: Iterable[records.Pair | records.Target],
-    tokenizer: tokenizer_lib.Tokenizer,
-    *,
-    max_length: int,
-    weighting: str = 'none',
-    marks: Sequence[str] = (),
-) -> tuple[list[batches.Row], Counts]:
-  """Rows of token ids, and how many items did not fit or were cut.
-
-  A row weighs 1, or with `weighting` share what its winner had of the vote.
-  `marks` are special tokens that stay special in answers.
-
-  An answer that is too long is cut at its end, as TRL does; an item whose
-  prompt leaves no room is dropped.
-  """
-  rows, dropped = [], 0
-  for item in items:
-    if isinstance(item, records.Pair):
-      answers = (item.chosen, item.rejected)
-    else:
-      answers = (item.completion,)
-    both = [
-        tokenizer.chat_completion(
-            item.prompt, a, opening=item.opening, marks=marks
-        )
-        for a in answers
-    ]
-    row = batches.fit(
-        both[0][0],
-        [ids for _, ids in both],
-        max_length=max_length,
-        weight=item.vote_share if weighting == 'share' else 1.0,
-    )
-    if row is None:
-      dropped += 1
-    else:
-      rows.append(row)
-  counts: Counts = {
-      'rows': len(rows),
-      'dropped_prompt_too_long': dropped,
-      'cut_answers': sum(row.cut for row in rows),
-  }
-  return rows, counts
-
-
 def _read_rows(cfg: ConfigDict, folder: pathlib.Path, tokenizer):
-  """The rows of both splits and their counts, 'train_rows' and so on."""
-  record = records.Target if cfg.train.method == 'sft' else records.Pair
+  """The rows of both splits and their counts."""
   kept = cfg.selfrag.mode != 'off' and cfg.selfrag.keep_tokens
-  marks = selfrag.TOKENS if kept else ()
-  rows, counts = {}, {}
-  for split in ('train', 'val'):
-    items = records.read_jsonl(folder / f'{split}.jsonl', record)
-    rows[split], found = encode(
-        items,
-        tokenizer,
-        max_length=cfg.train.max_length,
-        weighting=cfg.train.weighting,
-        marks=marks,
-    )
-    counts |= {f'{split}_{name}': value for name, value in found.items()}
-  if not rows['train']:
-    raise ValueError(
-        f'{folder / "train.jsonl"}: nothing to train on:'
-        f' {counts["train_dropped_prompt_too_long"]} prompts leave no room in'
-        f' config.train.max_length = {cfg.train.max_length}. More questions,'
-        ' or a lower config.pair.min_share, make more pairs'
-    )
-  return rows, counts
+  return training_data.read(
+      folder,
+      tokenizer,
+      method=cfg.train.method,
+      max_length=cfg.train.max_length,
+      weighting=cfg.train.weighting,
+      marks=selfrag.TOKENS if kept else (),
+  )
 
 
 def _remat(
@@ -210,36 +155,22 @@ def _job(
     folder: pathlib.Path,
 ):
   """The programs and the data of the run, and its optimiser."""
-  train, parts = cfg.train, sharding.rows(mesh)
-  objective = _objective(cfg, twice)
-  plan = batches.Plan(
-      num_rows=len(rows['train']),
-      batch=train.batch_size * parts,
-      accumulation=train.accumulation,
-      epochs=train.epochs,
-      seed=cfg.seed,
-      lengths=batches.lengths(rows['train']),
-      window=train.length_window,
-  )
-  schedule = optimizers.make_schedule(
-      train.schedule,
-      peak=train.learning_rate,
-      warmup_ratio=train.warmup_ratio,
-      steps=plan.steps,
-  )
-  optimizer = optimizers.adamw(
-      schedule,
-      b1=train.adam_b1,
-      b2=train.adam_b2,
-      eps=train.adam_eps,
-      weight_decay=train.weight_decay,
-      clip_norm=train.clip_norm,
-  )
-  eval_batch = train.eval_batch_size * parts
+  parts = sharding.rows(mesh)
+  objective = training_settings.objective(cfg, remat=twice)
+  plan = training_settings.plan(cfg, rows['train'], parts=parts)
+  schedule, optimizer = training_settings.optimizer(cfg, steps=plan.steps)
+  eval_batch = cfg.train.eval_batch_size * parts
   if objective.has_reference:
-    score = _reference(cfg, mesh, policy, objective, start)
-    data = _with_reference(
-        score, cfg, policy, rows, eval_batch, folder / 'reference'
+    data = training_data.with_reference(
+        _reference(cfg, mesh, policy, objective, start),
+        rows,
+        {
+            'train': loop.train_layout(plan, rows['train']),
+            'val': loop.val_layout(rows['val'], eval_batch),
+        },
+        folder / 'reference',
+        identity=_reference_identity(cfg, policy),
+        dtype=cfg.dtype,
     )
   else:
     data = {split: loop.Data(found) for split, found in rows.items()}
@@ -253,24 +184,9 @@ def _job(
       evaluate=training.make_evaluation(policy.cfg, objective, mesh),
       schedule=schedule,
       eval_batch=eval_batch,
-      eval_every=train.eval_every,
+      eval_every=cfg.train.eval_every,
   )
   return job, optimizer
-
-
-def _objective(cfg: ConfigDict, twice: bool) -> training.Objective:
-  """What is minimised; `twice` computes layers again to save memory."""
-  train = cfg.train
-  return training.Objective(
-      train.method,
-      cfg.lora.alpha / cfg.lora.rank,
-      beta=train.beta,
-      label_smoothing=train.label_smoothing,
-      loss=train.loss,
-      sft_weight=train.sft_weight,
-      simpo_gamma=train.simpo_gamma,
-      remat=twice,
-  )
 
 
 def _watched(
@@ -299,25 +215,9 @@ def _reference(cfg, mesh, policy, objective, start: decoder.Params):
   return score
 
 
-def _with_reference(
-    score, cfg, policy, rows, batch: int, folder: pathlib.Path
-) -> dict[str, loop.Data]:
-  """The rows with what the reference thinks of them."""
-  identity = policy.identity
-  if cfg.train.reference == 'start':
-    identity += _adapter_identity(cfg)
-  data = {}
-  total = sum(len(found) for found in rows.values())
-  with console.progress('reference', total) as bar:
-    for split, found in rows.items():
-      key = reference.key(
-          found, identity=identity, dtype=cfg.dtype, batch=batch
-      )
-      ref_N2 = reference.logprobs(
-          score, found, folder / key, batch=batch, advance=bar.advance
-      )
-      data[split] = loop.Data(found, ref_N2)
-  return data
+def _reference_identity(cfg: ConfigDict, policy: policy_lib.Policy) -> str:
+  started = cfg.train.reference == 'start'
+  return policy.identity + (_adapter_identity(cfg) if started else '')
 
 
 def _adapter_identity(cfg: ConfigDict) -> str:
@@ -366,7 +266,7 @@ def _fingerprint(cfg, policy: policy_lib.Policy, rows) -> str:
   """What a checkpoint was trained on: model, rows, and how."""
   start = policy.identity + _adapter_identity(cfg)
   keys = [
-      reference.key(found, identity=start, dtype=cfg.dtype, batch=0)
+      reference.key(found, identity=start, dtype=cfg.dtype, layout=())
       for found in rows.values()
   ]
   text = json.dumps([keys, cfg.train.to_dict(), cfg.lora.to_dict(), cfg.seed])

@@ -20,7 +20,7 @@ LAYERS = (
     ('formats', 'guard', 'lookup', 'paper'),
     ('lm', 'qa', 'html'),
     ('datasets', 'translators', 'retrieval', 'asking'),
-    ('generation',),
+    ('generation', 'training_data', 'training_settings'),
     ('reflection_tokens', 'wording'),
     ('reflection',),
     ('rules', 'combinations', 'needs', 'monitor'),

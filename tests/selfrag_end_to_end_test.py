@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from calm_jax import align, pipeline, records
+from calm_jax import pipeline, records, training_data
 from calm_jax.lm import chat, tokenizer
 from calm_jax.retrieval import selfrag
 from configs import base, tiny
@@ -132,8 +132,10 @@ def test_tokens_that_are_kept_are_trained_on_as_tokens(
   found = pairs(tmp_path)
   tok = tokenizer.load(selfrag_model, template=chat.SELFRAG)
   marks = {tok.id_of(name): name for name in selfrag.TOKENS}
-  plain, _ = align.encode(found, tok, max_length=2048)
-  kept, _ = align.encode(found, tok, max_length=2048, marks=selfrag.TOKENS)
+  plain, _ = training_data.encode(found, tok, max_length=2048)
+  kept, _ = training_data.encode(
+      found, tok, max_length=2048, marks=selfrag.TOKENS
+  )
   named = 0
   for pair, without, row in zip(found, plain, kept, strict=True):
     assert row.prompt == without.prompt  # its opening is special in any case

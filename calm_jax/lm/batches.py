@@ -39,6 +39,13 @@ class Shape(NamedTuple):
   completion: int
 
 
+class Part(NamedTuple):
+  """Rows that are computed together, and the shape they are padded to."""
+
+  index_B: np.ndarray  # -1 fills it up
+  shape: Shape
+
+
 class Batch(NamedTuple):
   """Rows as arrays; a step's micro-batches add one axis in front of B.
 

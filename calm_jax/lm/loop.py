@@ -87,7 +87,7 @@ def run(
   """
   start = int(state.step)
   advance(start, '')
-  choices = _train_shapes(job)
+  choices = _train_shapes(job.plan, job.train.rows, job.shapes)
   lengths = ', '.join(str(shape.length) for shape in choices)
   console.say(f'  {job.plan.steps} steps, rows padded to {lengths} tokens')
   with _deferred_signals() as caught:
@@ -110,15 +110,46 @@ def run(
 
 def validate(job: Job, lora: decoder.Params) -> dict[str, float]:
   """The metrics of all validation rows under an adapter."""
-  rows = job.val.rows
-  plan, choices = _val_plan(job)
-  parts = []
-  for index_B in plan:
-    shape = batches.pick(choices, batches.need(rows, index_B))
+  rows, parts = job.val.rows, []
+  for index_B, shape in val_layout(rows, job.eval_batch):
     batch = batches.build(rows, index_B, shape, job.val.ref_N2)
     placed = sharding.place_batch(job.mesh, batch)
     parts.append(jax.device_get(job.evaluate(lora, job.params, placed)))
   return training.merge_means(parts)
+
+
+def train_layout(
+    plan: batches.Plan,
+    rows: Sequence[batches.Row],
+    shapes: int | None = None,
+) -> list[batches.Part]:
+  """The micro-batches of the first epoch: each row is in one of them.
+
+  In bfloat16 what a model thinks of a row depends on its shape as well, so a
+  reference that policies are compared with is computed in these.
+  """
+  choices = _train_shapes(plan, rows, shapes)
+  parts = []
+  for number in range(plan.steps_per_epoch):
+    index_AB = plan.rows_AB(number)
+    shape = batches.pick(choices, batches.need(rows, index_AB))
+    parts += [
+        batches.Part(index_B, shape)
+        for index_B in index_AB
+        if index_B.max() >= 0
+    ]
+  return parts
+
+
+def val_layout(rows: Sequence[batches.Row], batch: int) -> list[batches.Part]:
+  """The batches that rows are validated in."""
+  plan = batches.by_length(rows, batch)
+  needs = [batches.need(rows, index_B) for index_B in plan]
+  choices = batches.shapes(needs, limit=2)
+  return [
+      batches.Part(index_B, batches.pick(choices, needed))
+      for index_B, needed in zip(plan, needs, strict=True)
+  ]
 
 
 def _score(
@@ -195,21 +226,15 @@ def _step(
   return state, metrics, following
 
 
-def _train_shapes(job: Job) -> tuple[batches.Shape, ...]:
+def _train_shapes(
+    plan: batches.Plan, rows: Sequence[batches.Row], limit: int | None
+) -> tuple[batches.Shape, ...]:
   """Chosen from all steps of the run: a resumed run chooses the same."""
-  plan, rows = job.plan, job.train.rows
   needs = [batches.need(rows, plan.rows_AB(s)) for s in range(plan.steps)]
-  limit = job.shapes
   if limit is None:
     done = plan.steps * plan.accumulation
     limit = min(_MAX_SHAPES, 1 + done // _BATCHES_PER_SHAPE)
   return batches.shapes(needs, limit=limit)
-
-
-def _val_plan(job: Job):
-  plan = batches.by_length(job.val.rows, job.eval_batch)
-  needs = [batches.need(job.val.rows, index_B) for index_B in plan]
-  return plan, batches.shapes(needs, limit=2)
 
 
 def _note(metrics: dict[str, float]) -> str:

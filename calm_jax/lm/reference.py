@@ -12,7 +12,7 @@ from calm_jax import records
 from calm_jax.lm import batches, hosts, shares
 
 # Batches per file: what a killed run has to compute again.
-_SHARD = 16
+_SHARD = 64
 
 
 class Reference(records.Record, frozen=True):
@@ -24,14 +24,21 @@ class Reference(records.Record, frozen=True):
 
 
 def key(
-    rows: Sequence[batches.Row], *, identity: str, dtype: str, batch: int
+    rows: Sequence[batches.Row],
+    *,
+    identity: str,
+    dtype: str,
+    layout: Sequence[batches.Part],
 ) -> str:
   """A name for the log-probabilities of these rows under this base model.
 
   The rows' token ids stand for the data, the tokenizer and the template. The
-  batch size counts because bfloat16 sums depend on it.
+  layout counts because bfloat16 sums depend on it.
   """
-  digest = hashlib.sha256(f'{identity}|{dtype}|{batch}'.encode())
+  digest = hashlib.sha256(f'{identity}|{dtype}'.encode())
+  for index_B, shape in layout:
+    digest.update(np.array([len(index_B), *shape], np.int64).tobytes())
+    digest.update(np.asarray(index_B, np.int64).tobytes())
   for row in rows:
     for part in (row.prompt, *row.completions):
       digest.update(len(part).to_bytes(4, 'little'))
@@ -44,10 +51,13 @@ def logprobs(
     rows: Sequence[batches.Row],
     folder: pathlib.Path,
     *,
-    batch: int,
+    layout: Sequence[batches.Part],
     advance: Callable[[int], None],
 ) -> np.ndarray:
   """The reference [N, 2] of all rows; `score` gives that of one batch.
+
+  `layout` has each row once: the batches, with their shapes, in which a policy
+  that equals the reference must score the same (`loop.train_layout`).
 
   Finished shards in `folder` are read, not computed again. `advance` is told
   how many rows were dealt with. Several processes compute every shard together,
@@ -56,16 +66,14 @@ def logprobs(
   ref_N2 = np.zeros((len(rows), 2), np.float32)
   if not rows:
     return ref_N2
-  plan = batches.by_length(rows, batch)
-  choices = batches.shapes([batches.need(rows, b) for b in plan], limit=4)
-  starts = range(0, len(plan), _SHARD)
+  starts = range(0, len(layout), _SHARD)
   paths = [folder / f'{number:05d}.jsonl' for number in range(len(starts))]
   todo = shares.missing(f'reference {folder.name}', paths)
   for number, start in enumerate(starts):
     if number in todo:
       found = []
-      for index_B in plan[start : start + _SHARD]:
-        found += _score(score, rows, index_B, choices)
+      for part in layout[start : start + _SHARD]:
+        found += _score(score, rows, part)
       if hosts.is_leader():
         records.write_jsonl(paths[number], found)
     else:
@@ -76,11 +84,10 @@ def logprobs(
   return ref_N2
 
 
-def _score(score, rows, index_B: np.ndarray, choices) -> list[Reference]:
-  shape = batches.pick(choices, batches.need(rows, index_B))
-  logp_B2 = np.asarray(score(batches.build(rows, index_B, shape)))
+def _score(score, rows, part: batches.Part) -> list[Reference]:
+  logp_B2 = np.asarray(score(batches.build(rows, *part)))
   return [
       Reference(int(i), float(chosen), float(rejected))
-      for i, (chosen, rejected) in zip(index_B, logp_B2, strict=True)
+      for i, (chosen, rejected) in zip(part.index_B, logp_B2, strict=True)
       if i >= 0
   ]

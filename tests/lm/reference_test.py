@@ -19,9 +19,24 @@ def _score(batch):
   return np.stack([-chosen, -1000.0 - chosen], axis=1)
 
 
+SHORT = batches.Shape(32, 8)
+# Batches of two, longer than need be.
+LAYOUT = [
+    batches.Part(index_B, batches.Shape(32, 16))
+    for index_B in batches.by_length(ROWS, 2)
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_files(monkeypatch):
+  monkeypatch.setattr(reference, '_SHARD', 16)
+
+
 def _logprobs(folder, score=_score):
   told = []
-  ref = reference.logprobs(score, ROWS, folder, batch=2, advance=told.append)
+  ref = reference.logprobs(
+      score, ROWS, folder, layout=LAYOUT, advance=told.append
+  )
   return ref, told
 
 
@@ -58,14 +73,14 @@ def test_float32_survives_the_file(tmp_path):
 
 def test_no_rows_no_files(tmp_path):
   ref = reference.logprobs(
-      pytest.fail, [], tmp_path, batch=2, advance=pytest.fail
+      pytest.fail, [], tmp_path, layout=[], advance=pytest.fail
   )
   assert ref.shape == (0, 2)
   assert not list(tmp_path.iterdir())
 
 
-def _key(rows=tuple(ROWS), identity='m', dtype='float32', batch=2):
-  return reference.key(rows, identity=identity, dtype=dtype, batch=batch)
+def _key(rows=tuple(ROWS), identity='m', dtype='float32', layout=LAYOUT):
+  return reference.key(rows, identity=identity, dtype=dtype, layout=layout)
 
 
 def test_the_key_knows_everything_that_matters():
@@ -77,7 +92,9 @@ def test_the_key_knows_everything_that_matters():
       _key(ROWS[:-1]),
       _key(identity='n'),
       _key(dtype='bfloat16'),
-      _key(batch=4),
+      _key(layout=LAYOUT[::-1]),
+      _key(layout=LAYOUT[1:]),
+      _key(layout=[part._replace(shape=SHORT) for part in LAYOUT]),
       _key([split]),
       _key([elsewhere]),
   ]
