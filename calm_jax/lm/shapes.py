@@ -13,6 +13,10 @@ _BUCKETS = (32, 64, 96, 128, 192, 256, 320, 384, 512, 768, 1024)
 # padding does.
 _MOST_WIDTHS = 6
 
+# A step of fewer rows costs about what it does with half of them: reading the
+# weights.
+_FEWEST_TO_HALVE = 16
+
 # A cache is at most twice as long as its work needs: an unusually long prompt
 # does not slow down all others.
 _MOST_HALVINGS = 2
@@ -28,6 +32,13 @@ class Shapes:
   samples: int  # of one prompt, at most
   suffix: int
   choices: int
+  # Whether a run ends in half as many slots: worth a program where a step costs
+  # what its rows cost, on a CPU.
+  halved: bool = False
+
+  def halves(self, slots: int, parts: int) -> bool:
+    """Whether a run in so many slots ends in half of them."""
+    return self.halved and parts == 1 and slots >= _FEWEST_TO_HALVE
 
   def width(self, prompt: int) -> int:
     """What a prompt of so many tokens is padded to."""
@@ -38,16 +49,20 @@ class Shapes:
     needed = max(self.width(longest), longest + self.room)
     return next(length for length in self.lengths if length >= needed)
 
-  def programs(self, parts: Iterable[Sequence[int]]) -> int:
-    """How many are compiled for the prompts of these parts."""
+  def programs(
+      self, parts: Iterable[Sequence[int]], *, halves: bool = False
+  ) -> int:
+    """How many are compiled for the prompts of these parts, at most."""
     prefills, decodes = set(), set()
     for prompts in parts:
       length = self.length(max(prompts))
       decodes.add(length)
       prefills |= {(self.width(prompt), length) for prompt in prompts}
-    return len(prefills) + len(decodes)
+    return len(prefills) + len(decodes) * (1 + halves)
 
-  def describe(self, parts: Sequence[Sequence[int]]) -> str:
+  def describe(
+      self, parts: Sequence[Sequence[int]], *, halves: bool = False
+  ) -> str:
     """What is compiled for these parts, in a line."""
     lengths = sorted({self.length(max(prompts)) for prompts in parts})
     widths = sorted({self.width(p) for prompts in parts for p in prompts})
@@ -55,7 +70,7 @@ class Shapes:
     return (
         f'prefill widths {" ".join(map(str, widths))}, {cache} of'
         f' {" ".join(map(str, lengths))} positions:'
-        f' {self.programs(parts)} programs'
+        f' {self.programs(parts, halves=halves)} programs'
     )
 
 

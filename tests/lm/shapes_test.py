@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from calm_jax.lm import shapes
@@ -70,3 +72,16 @@ def test_programs_are_counted_once_for_all_parts():
   assert s.describe([[5], [60]]) == (
       'prefill widths 32 64, caches of 64 128 positions: 4 programs'
   )
+
+
+def test_half_the_slots_take_a_program_for_each_cache():
+  s = made((32, 64), (64, 128))
+  assert s.programs([[5], [60]], halves=True) == 6
+  assert s.describe([[5]], halves=True).endswith(': 3 programs')
+
+
+def test_few_slots_and_those_of_several_devices_are_not_halved():
+  s = dataclasses.replace(made((32,), (64,)), halved=True)
+  assert [s.halves(n, 1) for n in (15, 16)] == [False, True]
+  assert not s.halves(64, 2)
+  assert not made((32,), (64,)).halves(64, 1)
