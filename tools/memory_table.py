@@ -11,7 +11,7 @@ are there once do not count. Prints rows of Markdown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import concurrent.futures
 import dataclasses
 import multiprocessing
@@ -41,17 +41,23 @@ class Task(NamedTuple):
 
 
 class Row(NamedTuple):
-  """Bytes of a program: as planned, as compiled, and where it ran."""
+  """Bytes of a program: as planned, as compiled, and where it ran.
+
+  `packing` are those of the plan that XLA does not count.
+  """
 
   program: str
   planned: int
+  packing: int
   compiled: int
   resident: int | None = None
 
   @property
   def ratio(self) -> float:
-    """Of what is planned to what is most certain."""
-    return self.planned / (self.resident or self.compiled)
+    """Of the plan to what was measured, else to what XLA counts."""
+    if self.resident:
+      return self.planned / self.resident
+    return (self.planned - self.packing) / self.compiled
 
 
 def tasks(
@@ -87,25 +93,38 @@ def row(program: memory_programs.Program, *, measure: bool = False) -> Row:
   return Row(
       program.name,
       program.plan.total,
+      dict(program.plan.parts).get(memory.PACKING, 0),
       memory_programs.compiled_bytes(program, compiled),
       resident,
   )
 
 
-def done(task: Task, measure: bool) -> Row:
-  """The row of a task, in a process of its own."""
-  cfg = benchmark_model.SHAPES[task.shape]
-  if task.layers:
-    cfg = dataclasses.replace(cfg, num_layers=task.layers)
-  mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
-  model = memory.Model(cfg, task.dtype, mesh)
-  return row(memory_programs.of(task.kind, model, task.job), measure=measure)
+def rows(of: Iterable[Task], *, measure: bool) -> Iterator[Row]:
+  """The row of each task, from a process of its own."""
+  pool = concurrent.futures.ProcessPoolExecutor(
+      max_workers=1,
+      mp_context=multiprocessing.get_context('spawn'),
+      initializer=_start,
+      max_tasks_per_child=1,
+  )
+  with pool:
+    for task in of:
+      yield pool.submit(_done, task, measure).result()
 
 
 def _start() -> None:
   """A process with the memory and the compiled programs of calm_jax.main."""
   compilation.keep()
   pages.keep()
+
+
+def _done(task: Task, measure: bool) -> Row:
+  cfg = benchmark_model.SHAPES[task.shape]
+  if task.layers:
+    cfg = dataclasses.replace(cfg, num_layers=task.layers)
+  mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+  model = memory.Model(cfg, task.dtype, mesh)
+  return row(memory_programs.of(task.kind, model, task.job), measure=measure)
 
 
 def _define_flags() -> None:
@@ -119,22 +138,15 @@ def _define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   del argv
   found = flags.FLAGS
-  pool = concurrent.futures.ProcessPoolExecutor(
-      max_workers=1,
-      mp_context=multiprocessing.get_context('spawn'),
-      initializer=_start,
-      max_tasks_per_child=1,
-  )
   print(f'jax {jax.__version__}\n')
   print('| model | dtype | program | planned | compiled | resident | ratio |')
   print('|---|---|---|---|---|---|---|')
   mib = lambda size: '-' if size is None else f'{size / 2**20:.1f}'
-  with pool:
-    for task in tasks(found.shapes, found.dtypes, found.kinds, found.layers):
-      row = pool.submit(done, task, found.measure).result()
-      sizes = f'{mib(row.planned)} | {mib(row.compiled)} | {mib(row.resident)}'
-      start = f'| {task.shape} | {task.dtype} | {row.program}'
-      print(f'{start} | {sizes} | {row.ratio:.2f} |', flush=True)
+  todo = list(tasks(found.shapes, found.dtypes, found.kinds, found.layers))
+  for task, row in zip(todo, rows(todo, measure=found.measure), strict=True):
+    sizes = f'{mib(row.planned)} | {mib(row.compiled)} | {mib(row.resident)}'
+    start = f'| {task.shape} | {task.dtype} | {row.program}'
+    print(f'{start} | {sizes} | {row.ratio:.2f} |', flush=True)
 
 
 if __name__ == '__main__':

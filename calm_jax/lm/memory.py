@@ -17,6 +17,8 @@ from jax.sharding import Mesh
 from calm_jax.lm import decoder, sharding
 
 FLOAT = 4  # bytes of a float32, in which logits, scores and sums are
+# A part of some needs: what XLA's compiler does not count.
+PACKING = 'packing'
 _GIB = 2**30
 
 

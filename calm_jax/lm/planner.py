@@ -40,15 +40,13 @@ def sampling_programs(
       'KV cache': rows * job.length * entry * itemsize,
       'answers': rows * (job.max_new_tokens + _SLOT) * memory.FLOAT,
   }
-  decoding = {'decoding': workspace.decoding(model, job)}
+  decoding = workspace.decoding(model, job)
   if jax.default_backend() == 'tpu':
     # Its compiler lays the cache out anew inside the loop.
     decoding['copy of the cache'] = lasting['KV cache']
   return {
       'decoding': memory.Need.of(lasting | decoding),
-      'prefill': memory.Need.of(
-          lasting | {'prefill': workspace.prefill(model, job)}
-      ),
+      'prefill': memory.Need.of(lasting | workspace.prefill(model, job)),
   }
 
 
@@ -74,9 +72,7 @@ def training_programs(
   gradients = {'gradients': 3 * adapter}
   return {
       'step': memory.Need.of(lasting | gradients | workspace.step(model, job)),
-      'forward': memory.Need.of(
-          lasting | {'forward pass': workspace.forward(model, job)}
-      ),
+      'forward': memory.Need.of(lasting | workspace.forward(model, job)),
   }
 
 

@@ -16,12 +16,15 @@ import jax
 from calm_jax.lm import decoder, memory, sharding
 
 # Whole [B, V] arrays that drawing a token needs at once, and [B, C, V] arrays
-# that a chunk's scores and their gradient need.
-_LOGITS, _CHUNK_LOGITS = 3, 2
+# that a chunk's scores and their gradient need: one more in the order in which
+# XLA's CPU compiler computes layers twice.
+_LOGITS, _CHUNK_LOGITS, _CHUNK_LOGITS_TWICE = 3, 2, 3
 # Of queries, on CPU.
 _BLOCK, _MOST_BLOCKS = 64, 6
 # Copies of a block's scores [B, N, T, S] that exist at once in a forward pass.
 _SCORES = 2
+# Values of heads narrower than this a CPU's product copies before it starts.
+_NARROW = 32
 
 
 class _Kept(NamedTuple):
@@ -48,7 +51,7 @@ _KEPT = {
 }
 
 
-def decoding(model: memory.Model, job: memory.Sampling) -> int:
+def decoding(model: memory.Model, job: memory.Sampling) -> dict[str, int]:
   """A step for every slot, beside the cache: logits, or a layer's scores."""
   cfg, mesh = model.cfg, model.mesh
   rows = math.ceil(job.slots / sharding.rows(mesh))
@@ -61,52 +64,64 @@ def decoding(model: memory.Model, job: memory.Sampling) -> int:
     logits += math.ceil(job.slots / mesh.shape['data']) * vocab * memory.FLOAT
   scores = _SCORES * rows * heads * job.length * memory.FLOAT
   scores += _copies(model)
-  return max(logits, scores) + _widened_head(model)
+  work = max(logits, scores) + _widened_head(model)
+  values = model.part(cfg.num_kv_heads) * cfg.head_dim * memory.FLOAT
+  return {'decoding': work} | _packing(
+      model, rows * job.length * values if cfg.head_dim < _NARROW else 0
+  )
 
 
-def prefill(model: memory.Model, job: memory.Sampling) -> int:
+def prefill(model: memory.Model, job: memory.Sampling) -> dict[str, int]:
   """The widest layer of all prompts at once, or its scores."""
   prompts = math.ceil(job.prompts / sharding.rows(model.mesh))
-  work = max(
-      prompts * job.width * _layer_work(model),
-      _SCORES * prompts * _scores(model, job.width),
-  )
-  return work + _copies(model) + _gathered(model)
+  scores = prompts * _scores(model, job.width)
+  work = max(prompts * job.width * _layer_work(model), _SCORES * scores)
+  work += _copies(model) + _gathered(model)
+  return {'prefill': work} | _packing(model, scores)
 
 
 def step(model: memory.Model, job: memory.Training) -> dict[str, int]:
+  """What the backward pass finds, and what a layer or the logits need."""
   rows = math.ceil(job.rows / sharding.rows(model.mesh))
   layers = model.cfg.num_layers
   layer = rows * _kept(model, job.length)
-  if job.remat:
-    extra = _copies(model, all_maps=True)
-  else:
-    extra = _widened_layers(model) or _copies(model)
-  extra += _widened_head(model) + _gathered(model)
   logits = rows * _chunk_logits(model, job)
+  # A product over many positions reads its first operand across.
+  packing = max(rows * _scores(model, job.length), logits // 2)
+  rest = _widened_head(model) + _gathered(model)
   if not job.remat:
     return {
         'activations': layers * layer,
-        'logits or gradients of a layer': max(logits, layer // 2),
-        'copies': extra,
-    }
-  boundary = rows * job.length * model.cfg.model_dim
+        'logits or gradients of a layer': max(
+            _CHUNK_LOGITS * logits, layer // 2
+        ),
+        'copies': rest + (_widened_layers(model) or _copies(model)),
+    } | _packing(model, packing)
+  count = _CHUNK_LOGITS_TWICE if model.on_cpu else _CHUNK_LOGITS
+  boundary = rows * job.length * model.cfg.model_dim * model.itemsize
   return {
-      'activations': 2 * layers * boundary * model.itemsize,
-      'logits or a layer': max(logits, 5 * layer // 4),
-      'copies': extra,
-  }
+      'activations': layers * boundary,
+      'logits or a layer': max(count * logits, 4 * layer // 3),
+      'copies': rest + _copies_of_a_layer(model),
+  } | _packing(model, packing)
 
 
-def forward(model: memory.Model, job: memory.Training) -> int:
+def forward(model: memory.Model, job: memory.Training) -> dict[str, int]:
   """Nothing is kept: logits, or the widest layer."""
   rows = math.ceil(job.eval_rows / sharding.rows(model.mesh))
+  scores = rows * _scores(model, job.length)
   work = max(
-      rows * _chunk_logits(model, job),
+      _CHUNK_LOGITS * rows * _chunk_logits(model, job),
       rows * job.length * _layer_work(model),
-      _SCORES * rows * _scores(model, job.length),
+      _SCORES * scores,
   )
-  return work + _copies(model) + _widened_head(model) + _gathered(model)
+  work += _copies(model) + _widened_head(model) + _gathered(model)
+  return {'forward pass': work} | _packing(model, scores)
+
+
+def _packing(model: memory.Model, size: int) -> dict[str, int]:
+  """What a CPU's products copy into another order; XLA does not count it."""
+  return {memory.PACKING: size} if model.on_cpu else {}
 
 
 def _layer_work(model: memory.Model) -> int:
@@ -118,10 +133,11 @@ def _layer_work(model: memory.Model) -> int:
 
 
 def _chunk_logits(model: memory.Model, job: memory.Training) -> int:
+  """Bytes of an array [C, V], of one row."""
   chunks = math.ceil(job.completion / job.chunk)
   width = math.ceil(job.completion / chunks)
   vocab = model.part(model.cfg.vocab_size)
-  return _CHUNK_LOGITS * width * vocab * memory.FLOAT
+  return width * vocab * memory.FLOAT
 
 
 def _kept(model: memory.Model, length: int) -> int:
@@ -153,16 +169,22 @@ def _block_scores(length: int) -> int:
   return length * length * (count + 1) // (2 * count)
 
 
-def _copies(model: memory.Model, *, all_maps: bool = False) -> int:
-  """On CPU some maps of attention are there twice, the second transposed."""
+def _copies(model: memory.Model) -> int:
+  """On CPU a map of attention is there twice, the second transposed."""
   if not model.on_cpu:
     return 0
   cfg = model.cfg
   heads = model.part(cfg.num_heads) * cfg.head_dim
-  if all_maps:
-    kv_heads = model.part(cfg.num_kv_heads) * cfg.head_dim
-    heads = 2 * (heads + kv_heads)
   return cfg.num_layers * cfg.model_dim * heads * model.itemsize
+
+
+def _copies_of_a_layer(model: memory.Model) -> int:
+  """On CPU all maps of attention, in one layer at a time."""
+  if not model.on_cpu:
+    return 0
+  cfg = model.cfg
+  heads = model.part(cfg.num_heads) + model.part(cfg.num_kv_heads)
+  return 2 * cfg.model_dim * heads * cfg.head_dim * model.itemsize
 
 
 def _widened_head(model: memory.Model) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import pytest
 
@@ -72,3 +74,22 @@ def test_more_of_anything_takes_more():
   less = planner.sampling(on(TINY), job).total
   for change in ({'slots': 16}, {'length': 256}, {'max_new_tokens': 64}):
     assert planner.sampling(on(TINY), job._replace(**change)).total > less
+
+
+def test_a_cpu_copies_values_of_narrow_heads_and_what_is_read_across():
+  """What XLA's compiler does not count, and no accelerator has."""
+  job = memory.Sampling(96, 1024, 16, prompts=1, width=64)
+  parts = dict(planner.sampling_programs(on(TINY), job)['decoding'].parts)
+  assert parts['packing'] == 96 * 1024 * 2 * 16 * 4
+  wide = dataclasses.replace(TINY, head_dim=64)
+  parts = dict(planner.sampling_programs(on(wide), job)['decoding'].parts)
+  assert parts['packing'] == 0
+  job = memory.Training(2, 2, 64, 256, chunk=128, remat=False)
+  step = planner.training_programs(on(TINY), job, lora=LORA)['step']
+  assert dict(step.parts)['packing'] == 2 * 128 * 512 * 4 // 2
+
+
+def test_no_accelerator_copies_them(accelerator):
+  job = memory.Sampling(96, 1024, 16, prompts=1, width=64)
+  for need in planner.sampling_programs(on(TINY), job).values():
+    assert 'packing' not in dict(need.parts)
