@@ -77,7 +77,7 @@ def prefill(model: memory.Model, job: memory.Sampling) -> dict[str, int]:
   scores = prompts * _scores(model, job.width)
   work = max(prompts * job.width * _layer_work(model), _SCORES * scores)
   work += _copies(model) + _gathered(model)
-  return {'prefill': work} | _packing(model, scores)
+  return {'prefill': work} | _packing(model, _weighing(model, scores))
 
 
 def step(model: memory.Model, job: memory.Training) -> dict[str, int]:
@@ -116,7 +116,12 @@ def forward(model: memory.Model, job: memory.Training) -> dict[str, int]:
       _SCORES * scores,
   )
   work += _copies(model) + _widened_head(model) + _gathered(model)
-  return {'forward pass': work} | _packing(model, scores)
+  return {'forward pass': work} | _packing(model, _weighing(model, scores))
+
+
+def _weighing(model: memory.Model, scores: int) -> int:
+  """Of the weights that scores become, which are not always float32."""
+  return scores * model.itemsize // memory.FLOAT
 
 
 def _packing(model: memory.Model, size: int) -> dict[str, int]:
