@@ -1,4 +1,9 @@
-"""A model as a plain function from prompts to texts."""
+"""A model as a plain function from prompts to texts.
+
+Texts come in several calls, often of a few, and a program takes longer to
+compile than many texts to write. So shapes come from a coarse grid: the usual
+texts need two prefills and one decoding, in a cache that is the same for all.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,14 @@ from calm_jax.lm import (
     steps,
 )
 from calm_jax.lm import policy as policy_lib
+from calm_jax.lm import shapes as shapes_lib
 
-# Texts come in several calls: a coarse grid of caches keeps programs few.
-_MULTIPLE = 256
-# Enough to make use of all slots.
-_MANY = 2**20
+# Prompts are padded to one of these, the few longer ones to doublings.
+_WIDTHS = 128, 256
+_MULTIPLE = 256  # of positions, in a cache
+# Slots that are of use: on a CPU, where a step costs what its rows cost, those
+# that a call of a few texts fills; elsewhere all that there may be.
+_USEFUL, _USEFUL_CPU = 2**20, 16
 
 
 def text_generator(
@@ -43,23 +51,20 @@ def text_generator(
       template=template,
       place=sharding.place(devices),
   )
-  # A text is about as long as its translation may be.
   model_on = memory.Model(policy.cfg, dtype, devices)
-  usual = [sampler.Request((0,) * max_new_tokens, digests=(0,))]
-  shapes = sampler.plan([usual], max_new_tokens, multiple=_MULTIPLE)
-  slot_count = capacity.choose_slots(
+  # A text is about as long as its translation may be.
+  usual = shapes(max_new_tokens, max_new_tokens)
+  cpu = devices.devices.flat[0].platform == 'cpu'
+  chosen = capacity.choose_slots(
       slot_count,
-      lambda n: batching.need(model_on, shapes, n, max_new_tokens),
+      lambda n: batching.need(model_on, usual, n, max_new_tokens),
       devices,
       samples=1,
-      answers=_MANY,
+      answers=_USEFUL_CPU if cpu else _USEFUL,
       free=capacity.room(devices),
   )
-  settings = slots.Settings(
-      slots=slot_count,
-      max_new_tokens=max_new_tokens,
-      stop_ids=tuple(policy.tokenizer.eos_ids),
-      temperature=0.0,
+  complete = _completer(
+      policy, model_on, slot_count=chosen, max_new_tokens=max_new_tokens
   )
 
   def generate(prompts: list[str]) -> list[str]:
@@ -67,21 +72,69 @@ def text_generator(
         sampler.Request(tuple(policy.tokenizer.chat_prompt(p)), digests=(0,))
         for p in prompts
     ]
-    if not requests:
-      return []
-    plan = sampler.plan([requests], max_new_tokens, multiple=_MULTIPLE)
-    with batching.explained(model_on, plan, slot_count, max_new_tokens):
+    texts = [''] * len(requests)
+    for plan, indices in _alike(requests, max_new_tokens).items():
+      found = complete(plan, [requests[i] for i in indices])
+      for i, (completion,) in zip(indices, found, strict=True):
+        texts[i] = policy.tokenizer.decode(completion.tokens, continuation=True)
+    return texts
+
+  return generate
+
+
+def shapes(longest: int, max_new_tokens: int) -> shapes_lib.Shapes:
+  """Those for prompts of at most so many tokens."""
+  widths = list(_WIDTHS)
+  while widths[-1] < longest:
+    widths = [2 * widths[-1]]
+  room = max_new_tokens + 2
+  return shapes_lib.Shapes(
+      widths=tuple(widths),
+      lengths=shapes_lib.lengths([widths[-1] + room], multiple=_MULTIPLE),
+      room=room,
+      samples=1,
+      suffix=1,
+      choices=1,
+  )
+
+
+def _alike(
+    requests: Sequence[sampler.Request], max_new_tokens: int
+) -> dict[shapes_lib.Shapes, list[int]]:
+  """The numbers of the requests that have the same shapes."""
+  found: dict[shapes_lib.Shapes, list[int]] = {}
+  for i, request in enumerate(requests):
+    plan = shapes(len(request.prompt), max_new_tokens)
+    found.setdefault(plan, []).append(i)
+  return found
+
+
+def _completer(
+    policy: policy_lib.Policy,
+    model: memory.Model,
+    *,
+    slot_count: int,
+    max_new_tokens: int,
+) -> Callable[..., list[list[sampler.Completion]]]:
+  """Completes requests of the same shapes."""
+  decode = steps.decoder_steps(policy.cfg, model.dtype, model.mesh)
+  settings = slots.Settings(
+      slots=slot_count,
+      max_new_tokens=max_new_tokens,
+      stop_ids=tuple(policy.tokenizer.eos_ids),
+      temperature=0.0,
+  )
+
+  def complete(plan: shapes_lib.Shapes, requests: list[sampler.Request]):
+    with batching.explained(model, plan, slot_count, max_new_tokens):
       done, _ = sampler.run(
-          steps.decoder_steps(policy.cfg, dtype, devices),
+          decode,
           (policy.params, None),
           requests,
           settings,
           seed=0,
           shapes=plan,
       )
-    return [
-        policy.tokenizer.decode(completion.tokens, continuation=True)
-        for (completion,) in done
-    ]
+    return done
 
-  return generate
+  return complete

@@ -85,6 +85,39 @@ def test_steps_validations_and_checkpoints():
   assert len(set(shapes)) == 1
 
 
+def test_a_layout_has_each_row_once_in_the_shapes_of_the_run():
+  """Of a long run, with several shapes, whose first epoch is 3 steps."""
+  shapes, job = _job(epochs=100, eval_every=1000)
+  job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, seed=1))
+  layout = loop.train_layout(job.plan, ROWS)
+  seen = np.concatenate([part.index_B for part in layout])
+  assert sorted(seen[seen >= 0]) == list(range(len(ROWS)))
+  _run(dataclasses.replace(job, val=loop.Data([])))
+  assert len({part.shape for part in layout}) > 1
+  # Steps of two micro-batches of two rows; the last step has one of them.
+  assert [part.shape.length for part in layout] == [
+      shapes[0][2],
+      shapes[0][2],
+      shapes[1][2],
+      shapes[1][2],
+      shapes[2][2],
+  ]
+
+
+def test_validation_rows_have_the_layout_of_validation():
+  _, job = _job(val=10)
+  lengths = []
+
+  def evaluate(lora, params, batch):
+    lengths.append(batch.tokens_BT.shape[1])
+    return {'loss': training.Mean(np.float32(1), np.float32(1))}
+
+  loop.validate(dataclasses.replace(job, evaluate=evaluate), {})
+  layout = loop.val_layout(ROWS, 2)
+  assert lengths == [part.shape.length for part in layout]
+  assert len(set(lengths)) == 2
+
+
 def test_a_step_reports_its_own_rate_and_epoch():
   _, notes = _run(_job()[1])
   step, _, metrics = notes.lines[2]

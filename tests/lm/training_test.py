@@ -243,6 +243,32 @@ def test_step_0_costs_ln_2():
   assert means['logps/chosen'] == pytest.approx(float(ref[:, 0].mean()))
 
 
+@pytest.mark.slow
+def test_step_0_costs_ln_2_in_bfloat16():
+  """One rounding that differs would be all over the next layers."""
+  # So many numbers that one in a million would show.
+  cfg = dataclasses.replace(CFG, num_layers=2, num_heads=8, head_dim=64)
+  params, lora = _params(cfg, jnp.bfloat16), lora_lib.init(
+      cfg, LORA, jax.random.key(0)
+  )
+  rng = np.random.default_rng(4)
+  ids = lambda count: tuple(rng.integers(0, 96, count))
+  rows = [batches.Row(ids(200), (ids(150), ids(130 + i))) for i in range(4)]
+  index, shape = [[0, 1], [2, 3]], batches.Shape(512, 288)
+  mesh, optimizer, _ = _program(DPO, (1, 1, 1))
+  reference = training.make_reference(cfg, DPO, mesh)
+  ref_N2 = np.concatenate(
+      [reference(None, params, _batch(rows, i, shape)) for i in index]
+  )
+  step = training.make_step(cfg, DPO, optimizer, mesh)
+  batch = _batch(rows, index, shape, ref=ref_N2)
+  _, means = step(_state(optimizer, lora, mesh), params, batch)
+  found = training.merge_means([means])
+  assert found['loss'] == pytest.approx(math.log(2), abs=1e-4)
+  for name in ('rewards/chosen', 'rewards/rejected', 'rewards/margins'):
+    assert found[name] == pytest.approx(0, abs=1e-4), name
+
+
 @pytest.mark.parametrize('objective', [DPO, SFT])
 def test_steps_learn_the_preference(objective):
   rows = _rows(4)
