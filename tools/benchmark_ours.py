@@ -56,11 +56,14 @@ class Sampling:
     )
 
   def warm_up(self) -> None:
-    """Compiles: every prompt is read, one token drawn for each answer."""
-    self._run(one_token=True)
+    """Compiles: every prompt is read, few tokens are drawn.
+
+    Some answers take a second look, so that the run ends in fewer slots.
+    """
+    self._run(short=True)
 
   def run(self) -> work.Run:
-    return self._run(one_token=False)
+    return self._run(short=False)
 
   def floor(self, device: roofline.Device) -> float:
     """Seconds that the device needs at least."""
@@ -71,7 +74,8 @@ class Sampling:
         self._model.cfg, device, questions, slots=self._settings.slots
     )
 
-  def _run(self, *, one_token: bool) -> work.Run:
+  def _run(self, *, short: bool) -> work.Run:
+    few = self._settings.chunk + 1
     requests = [
         sampler.Request(
             q.prompt,
@@ -79,7 +83,7 @@ class Sampling:
                 sampling.sample_digest(str(i), '', j)
                 for j in range(len(q.answers))
             ),
-            limits=(1,) * len(q.answers) if one_token else q.answers,
+            limits=(few, *[1] * (len(q.answers) - 1)) if short else q.answers,
         )
         for i, q in enumerate(self._questions)
     ]
@@ -100,7 +104,7 @@ class Sampling:
             'slot_utilisation': stats.drawn_tokens / stats.slot_steps,
             'padding': 1 - stats.prompt_tokens / stats.padded_prompt_tokens,
             'prompt_tokens': stats.prompt_tokens,
-            'steps': stats.slot_steps // self._settings.slots,
+            'slot_steps': stats.slot_steps,
         },
     )
 

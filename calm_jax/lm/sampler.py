@@ -65,7 +65,7 @@ class Completion:
 
 @dataclasses.dataclass
 class Stats:
-  """What a run did: `slot_steps` counts decode steps times slots."""
+  """What a run did: `slot_steps` counts decode steps times slots then."""
 
   prompt_tokens: int = 0
   padded_prompt_tokens: int = 0
@@ -109,7 +109,9 @@ def run(
   done: list[list[Any]] = [[None] * len(r.digests) for r in requests]
   while waiting or slots.owners:
     slots.admit(waiting, stats)
-    stats.slot_steps += slots.decode() * settings.slots
+    if not waiting and shapes.halves(settings.slots, steps.parts):
+      slots.halve()
+    stats.slot_steps += slots.decode()
     finished = slots.collect()
     for (request, index), completion in finished:
       done[request][index] = completion
@@ -146,6 +148,7 @@ def plan(
       samples=max(len(r.digests) for r in requests),
       suffix=suffix,
       choices=max([len(e.choices) for e in endings], default=1),
+      halved=jax.default_backend() == 'cpu',
   )
 
 
@@ -164,7 +167,7 @@ class _Slots:
   def __init__(self, steps, weights, requests, settings, shapes, seed):
     self._steps, self._weights, self._settings = steps, weights, settings
     self._requests, self._shapes, self._seed = requests, shapes, seed
-    self._samples = shapes.samples
+    self._samples, self._half = shapes.samples, settings.slots // 2
     self._prompts = prompts_at_once(settings.slots, shapes.samples, steps.parts)
     self._most = min(self._prompts, settings.slots // shapes.samples)
     length = shapes.length(max(len(r.prompt) for r in requests))
@@ -188,6 +191,14 @@ class _Slots:
         return
       group = {seat: waiting.pop(0) for seat in seats}
       self._prefill(group, stats)
+
+  def halve(self) -> None:
+    """Leaves out half of the slots, once all that is left fits in the rest."""
+    if len(self.owners) > self._half or self._settings.slots == self._half:
+      return
+    kept = slots_lib.keep(self.state, self.owners, self._half)
+    self.state, self.owners = kept
+    self._settings = dataclasses.replace(self._settings, slots=self._half)
 
   def _alike(self, waiting: list[int]) -> int:
     """How many of the first that wait are padded to the same width."""
@@ -213,11 +224,11 @@ class _Slots:
     ]
 
   def decode(self) -> int:
-    """Runs a chunk; returns how many steps it took."""
+    """Runs a chunk; returns its steps times slots."""
     self.state, steps_run = slots_lib.decode_chunk(
         self._steps, self._settings, self._weights, self.state, self._seed
     )
-    return int(steps_run)
+    return int(steps_run) * self._settings.slots
 
   def collect(self) -> list[tuple[tuple[int, int], Completion]]:
     """The answers that ended, with (request, sample) of each."""

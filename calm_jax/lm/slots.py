@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from calm_jax.lm import sampling
 
@@ -41,7 +42,7 @@ class Steps(NamedTuple):
   are split into, and should divide the number of slots.
   """
 
-  empty: Callable[[int, int], Any]  # rows, length -> cache
+  empty: Callable[[int, int], Any]  # rows, length -> cache, rows first
   prefill: Callable[..., Any]  # weights, tokens_PT -> entries
   insert: Callable[..., Any]  # cache, entries, row_R, source_R -> cache
   decode: Callable[..., Any]  # weights, cache, token_B, position_B
@@ -107,6 +108,24 @@ def empty_state(steps, settings, length, suffix, choices) -> State:
 def _unseen(settings: Settings) -> Array:
   shape = settings.slots, settings.max_new_tokens, len(settings.watch_ids)
   return jnp.zeros(shape, jnp.float32)
+
+
+def keep(
+    state: State, owners: Mapping[int, Any], count: int
+) -> tuple[State, dict[int, Any]]:
+  """As many slots, all that have owners among them; the others are freed."""
+  slots = range(state.phase_B.shape[0])
+  kept = sorted(slots, key=lambda b: b not in owners)[:count]
+  rows = np.array(kept)
+
+  def take(x):
+    taken = x[rows]
+    # At once: a second cache may not fit beside the first.
+    x.delete()
+    return taken
+
+  moved = {i: owners[b] for i, b in enumerate(kept) if b in owners}
+  return jax.tree.map(take, state), moved
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)

@@ -112,6 +112,20 @@ def test_more_requests_than_slots_keep_their_order():
   assert firsts == [i % 7 + 1 for i in range(23)]
 
 
+@pytest.mark.parametrize(('slot_count', 'steps'), [(16, 64), (15, 120)])
+def test_the_end_of_a_run_has_half_as_many_slots(slot_count, steps):
+  """Where they are many: 3 steps of 16, then 2 of 8; else 8 of 15."""
+  limits = [5 if i % 5 == 0 else 1 for i in range(16)]
+  requests = [
+      sampler.Request((i + 8,), (i,), limits=(limit,))
+      for i, limit in enumerate(limits)
+  ]
+  done, stats = count(requests, slots=slot_count, stop_ids=())
+  for i, (completion,) in enumerate(done):
+    assert completion.tokens == tuple(range(i + 9, i + 9 + limits[i]))
+  assert stats.slot_steps == steps
+
+
 @pytest.mark.parametrize('first', [4, 20])
 def test_an_ending_is_appended_and_one_choice_drawn(first):
   """After 'stop' and after 'length' alike the suffix is what the model sees."""
@@ -217,6 +231,17 @@ def test_runs_of_one_plan_compile_what_it_says(params):
   assert compiled() - before == said == 5
   alone = [sample(params, part, slots=5) for part in parts]
   assert together == alone
+
+
+def test_the_end_of_a_run_compiles_one_program_more(params):
+  requests = random_requests(20, 2)
+  shapes = sampler.plan([requests], 12)
+  lengths = [[len(r.prompt) for r in requests]]
+  before = compiled()
+  sample(params, requests, slots=16, shapes=shapes)
+  halves = shapes.halves(16, 1)
+  assert compiled() - before == shapes.programs(lengths, halves=halves)
+  assert halves
 
 
 def test_a_plan_does_not_depend_on_what_is_left_to_do():
