@@ -180,7 +180,7 @@ def load(name, model, medqa, authors):
     cfg.retrieve.mode, cfg.retrieve.top_k = 'text', 1
   for own in cfg.systems.values():
     if 'pair' in own and 'min_share' in own.pair:
-      own.pair.min_share /= 2  # random answers seldom agree
+      own.pair.min_share /= 2.5  # random answers seldom agree
     if 'pair' in own and 'min_margin' in own.pair:
       own.pair.min_margin /= 10
     if 'sample' in own and own.sample.get('m') == 1:
