@@ -118,9 +118,11 @@ def prepare_environment(device: str, threads: int, *, shared: bool) -> None:
     os.environ['OMP_NUM_THREADS'] = str(threads)
   if device == 'cpu':
     os.environ['JAX_PLATFORMS'] = 'cpu'
-  if device == 'gpu' and shared:
-    # The other side holds a second copy of the weights on the same device.
-    os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.6')
+  if device == 'gpu':
+    # The other side holds a second copy of the weights on the same device. As
+    # in launch/, where it is ours alone.
+    fraction = '0.6' if shared else '0.92'
+    os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', fraction)
   os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
   # As calm_jax.main does.
   compilation.keep()

@@ -29,7 +29,7 @@ if [[ $dimensions == tiny ]]; then
 else
   size=(--lengths=paper --max_new_tokens=512 --dtype=bfloat16)
   # The peers' parts do less: both sides have the same work there.
-  requests=2001 slots=256 pairs=64 batch=2 peer_requests=384 peer_slots=128
+  requests=2001 slots=256 pairs=64 batch=2 peer_requests=192 peer_slots=96
 fi
 
 failed=0
@@ -53,7 +53,7 @@ part sampling 150 --job=sampling --requests="$requests" --slots="$slots" \
   --repeats=1
 part training 110 --job=training --pairs="$pairs" --batch="$batch" --repeats=2
 if "$python" -c 'import torch, transformers' 2>/dev/null; then
-  part sampling_hf 190 --job=sampling --compare=hf --repeats=1 \
+  part sampling_hf 190 --job=sampling --compare=hf --repeats=2 \
     --requests="$peer_requests" --slots="$peer_slots" \
     --peer_batches="$peer_slots"
 fi

@@ -17,6 +17,10 @@ _MOST_WIDTHS = 6
 # weights.
 _FEWEST_TO_HALVE = 16
 
+# What halving adds for a cache: a step of half as many rows, and what moves
+# keys, values and the rest to them.
+_TO_HALVE = 4
+
 # A cache is at most twice as long as its work needs: an unusually long prompt
 # does not slow down all others.
 _MOST_HALVINGS = 2
@@ -32,8 +36,8 @@ class Shapes:
   samples: int  # of one prompt, at most
   suffix: int
   choices: int
-  # Whether a run ends in half as many slots: worth a program where a step costs
-  # what its rows cost, on a CPU.
+  # Whether a run ends in half as many slots: worth its programs where a step
+  # costs what its rows cost, on a CPU.
   halved: bool = False
 
   def halves(self, slots: int, parts: int) -> bool:
@@ -58,7 +62,7 @@ class Shapes:
       length = self.length(max(prompts))
       decodes.add(length)
       prefills |= {(self.width(prompt), length) for prompt in prompts}
-    return len(prefills) + len(decodes) * (1 + halves)
+    return len(prefills) + len(decodes) * (1 + _TO_HALVE * halves)
 
   def describe(
       self, parts: Sequence[Sequence[int]], *, halves: bool = False

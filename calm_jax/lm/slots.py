@@ -118,14 +118,21 @@ def keep(
   kept = sorted(slots, key=lambda b: b not in owners)[:count]
   rows = np.array(kept)
 
-  def take(x):
-    taken = x[rows]
+  def move(x):
+    taken = take(x, rows)
     # At once: a second cache may not fit beside the first.
     x.delete()
     return taken
 
+  rest = take(state._replace(cache=None), rows)
   moved = {i: owners[b] for i, b in enumerate(kept) if b in owners}
-  return jax.tree.map(take, state), moved
+  return rest._replace(cache=jax.tree.map(move, state.cache)), moved
+
+
+@jax.jit
+def take(tree, rows):
+  """Some rows of every array."""
+  return jax.tree.map(lambda x: x[rows], tree)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)

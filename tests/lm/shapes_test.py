@@ -74,10 +74,10 @@ def test_programs_are_counted_once_for_all_parts():
   )
 
 
-def test_half_the_slots_take_a_program_for_each_cache():
+def test_half_the_slots_take_programs_for_each_cache():
   s = made((32, 64), (64, 128))
-  assert s.programs([[5], [60]], halves=True) == 6
-  assert s.describe([[5]], halves=True).endswith(': 3 programs')
+  assert s.programs([[5], [60]], halves=True) == 12
+  assert s.describe([[5]], halves=True).endswith(': 6 programs')
 
 
 def test_few_slots_and_those_of_several_devices_are_not_halved():
