@@ -249,10 +249,16 @@ def read_jsonl(path: pathlib.Path, cls: type[R]) -> Iterator[R]:
 
 def read_all(folder: pathlib.Path, pattern: str, cls: type[R]) -> list[R]:
   """The records of every file of `folder` that matches, in name order."""
+  return list(read_each(folder, pattern, cls))
+
+
+def read_each(folder: pathlib.Path, pattern: str, cls: type[R]) -> Iterator[R]:
+  """As `read_all`, one after the other."""
   paths = sorted(folder.glob(pattern))
   if not paths:
     raise FileNotFoundError(f'{folder}: no file matches {pattern}')
-  return [record for path in paths for record in read_jsonl(path, cls)]
+  for path in paths:
+    yield from read_jsonl(path, cls)
 
 
 def wrong_line(

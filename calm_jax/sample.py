@@ -55,9 +55,10 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   )
   if not hosts.is_leader():
     return {}  # process 0 counts what all have written
-  samples = records.read_all(folder, '*.jsonl', records.Sample)
-  return counts | {
-      'unparsed': sum(s.answer is None for s in samples),
-      'cut_at_max_new_tokens': sum(s.stop_reason == 'length' for s in samples),
-      'tokens': sum(s.tokens for s in samples),
-  }
+  found = dict.fromkeys(('unparsed', 'cut_at_max_new_tokens', 'tokens'), 0)
+  # One at a time: there may be millions.
+  for s in records.read_each(folder, '*.jsonl', records.Sample):
+    found['unparsed'] += s.answer is None
+    found['cut_at_max_new_tokens'] += s.stop_reason == 'length'
+    found['tokens'] += s.tokens
+  return counts | found
