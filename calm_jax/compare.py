@@ -1,7 +1,7 @@
 """The comparison: all systems of an experiment in one table, beside the paper.
 
 Reads what the systems have evaluated and voted; writes scores, McNemar's tests,
-the table as Markdown and CSV, and a page.
+the table and who won the votes as Markdown and CSV, and a page.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 import csv
 import dataclasses
 import io
+import itertools
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 
 from calm_jax import paper as papers
 from calm_jax import records
-from calm_jax.html import comparison, page, votes
+from calm_jax.html import comparison, page, votes, winners
 from calm_jax.qa import forgetting, languages, lineage, metrics, scoring
 
 READS = ('translate', 'vote', 'pair', 'evaluate')  # stages of each system
 PAGE, TEXT, CSV = 'report.html', 'table.md', 'table.csv'
+VOTES = 'votes.csv'
 
 _CSV_HEAD = (
     'setting',
@@ -39,14 +40,6 @@ _GROWTH = {
     'accuracy': 'mean accuracy',
     papers.CONSISTENCY: 'consistency',
 }
-
-
-class Ballot(NamedTuple):
-  """What won the vote of one or more systems, and what was chosen for pairs."""
-
-  systems: str
-  votes: votes.Votes
-  chosen: collections.Counter[str]  # pairs, by language of the chosen side
 
 
 def run(
@@ -68,12 +61,16 @@ def run(
     contrasts += scoring.contrasts(answers, setting=setting)
   records.write_jsonl(folder / 'scores.jsonl', scores)
   records.write_jsonl(folder / 'mcnemar.jsonl', contrasts)
-  tables = _tables(groups, scores, papers.TABLES.get(paper))
-  records.write_text(folder / TEXT, _text(tables))
-  records.write_text(folder / CSV, _csv(tables))
-  ballots = _ballots(systems)
+  known = papers.TABLES.get(paper)
+  tables = _tables(groups, scores, known)
+  ballots = _ballots(systems, known)
+  records.write_text(folder / TEXT, _text(tables, ballots))
+  rows = itertools.chain.from_iterable(map(comparison.csv_rows, tables))
+  records.write_text(folder / CSV, _csv(_CSV_HEAD, rows))
+  rows = itertools.chain.from_iterable(map(winners.csv_rows, ballots))
+  records.write_text(folder / VOTES, _csv(winners.CSV_HEAD, rows))
   values = {
-      'title': papers.TABLES[paper].title if paper else '',
+      'title': known.title if known else '',
       'systems': systems,
       'tables': tables,
       'notes': comparison.NOTES,
@@ -100,6 +97,7 @@ def run(
       ],
       'growth_legend': comparison.growth_legend(_GROWTH),
       'ballots': ballots,
+      'ballot_columns': winners.COLUMNS.values(),
       'langs': _langs(systems),
   }
   text = page.render('comparison.html.jinja', values)
@@ -186,7 +184,9 @@ def _tables(
     langs = {la for a in answers.values() for la in a.languages}
     ordered = [lang for lang in languages.LANGUAGES if lang in langs]
     part = any(setting.startswith(f'{whole}: ') for whole in groups)
-    beside = None if part or known is None else _beside(known, answers, groups)
+    beside = None
+    if known and not known.of_votes and not part:
+      beside = _beside(known, answers, groups)
     tables.append(
         comparison.table(setting, scores, langs=ordered, known=beside)
     )
@@ -208,19 +208,21 @@ def _beside(
   return dataclasses.replace(known, reported=reported)
 
 
-def _text(tables: Iterable[comparison.Table]) -> str:
+def _text(
+    tables: Iterable[comparison.Table], ballots: Iterable[winners.Ballot]
+) -> str:
   parts = [comparison.markdown(table) for table in tables]
-  if not parts:
-    return 'No system is evaluated yet.\n'
-  return '\n'.join([*parts, *(f'{note}\n' for note in comparison.NOTES)])
+  if parts:
+    parts += [f'{note}\n' for note in comparison.NOTES]
+  parts += [winners.markdown(ballot) for ballot in ballots]
+  return '\n'.join(parts) or 'No system is evaluated yet.\n'
 
 
-def _csv(tables: Iterable[comparison.Table]) -> str:
+def _csv(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
   out = io.StringIO()
   writer = csv.writer(out, lineterminator='\n')
-  writer.writerow(_CSV_HEAD)
-  for table in tables:
-    writer.writerows(comparison.csv_rows(table))
+  writer.writerow(head)
+  writer.writerows(rows)
   return out.getvalue()
 
 
@@ -234,25 +236,31 @@ def _by_pair(
   return pairs
 
 
-def _ballots(systems: Iterable[lineage.System]) -> list[Ballot]:
+def _ballots(
+    systems: Iterable[lineage.System], known: papers.Table | None
+) -> list[winners.Ballot]:
   """Each vote once, with the names of all systems that share it."""
   shared: dict[pathlib.Path, list[lineage.System]] = {}
   for system in systems:
     path = system.folder / 'vote' / 'votes.jsonl'
     if path.exists():
       shared.setdefault(path.resolve(), []).append(system)
-  return [_ballot(path, sharing) for path, sharing in shared.items()]
+  return [_ballot(path, sharing, known) for path, sharing in shared.items()]
 
 
-def _ballot(path: pathlib.Path, sharing: Sequence[lineage.System]) -> Ballot:
+def _ballot(
+    path: pathlib.Path,
+    sharing: Sequence[lineage.System],
+    known: papers.Table | None,
+) -> winners.Ballot:
   first = sharing[0]
   questions = first.folder / 'translate' / 'train.jsonl'
   gold = {q.id: q.gold for q in records.read_jsonl(questions, records.Question)}
   tally = votes.tally(
       records.read_jsonl(path, records.Vote), gold, _langs(sharing)
   )
-  names = ', '.join(system.name for system in sharing)
-  return Ballot(names, tally, _chosen(sharing))
+  names = [system.name for system in sharing]
+  return winners.ballot(names, tally, _chosen(sharing), known)
 
 
 def _chosen(sharing: Iterable[lineage.System]) -> collections.Counter[str]:

@@ -1,6 +1,8 @@
 """The paper's results (arXiv 2501.18457), in percent, to be shown beside ours.
 
-A table has the systems by the names that configs/paper gives them. Its numbers
+A table has the systems by the names that configs/paper gives them. Its columns
+are languages and metrics; of votes they are those of html/winners.py with a
+language, as won_en: the part of the winning votes that is English. Its numbers
 are known here as far as the paper's text was at hand: a cell that is missing is
 one that nobody has copied from the paper yet, and is shown as blank.
 """
@@ -16,7 +18,7 @@ CONSISTENCY = 'consistency_2_parsed'
 AC3 = 'ac3_2_parsed'
 _COLUMNS = (*_LANGS, CONSISTENCY, AC3)
 
-Row = Mapping[str, float]  # by language, or metric over languages
+Row = Mapping[str, float]  # by column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Table:
   title: str
   reported: tuple[str, ...]
   rows: Mapping[str, Row] = dataclasses.field(default_factory=dict)
+  of_votes: bool = False  # who won the vote, and not what was answered
 
   def value(self, system: str, column: str) -> float | None:
     return self.rows.get(system, {}).get(column)
@@ -93,6 +96,9 @@ TABLES: dict[str, Table] = {
         'Table 4, trained on one data set, tested on the other',
         'medqa_on_xcsqa',
         'xcsqa_on_medqa',
+    ),
+    'table7_8_votes': Table(
+        'Tables 7 and 8, who wins the vote', ('xcsqa', 'medqa'), of_votes=True
     ),
     'table9_full_medqa': _untold('Table 9, all of MEDQA', *_TABLE1),
     'table10_incremental': _untold(

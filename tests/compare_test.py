@@ -232,6 +232,63 @@ def test_votes_that_systems_share_are_shown_once(three, tmp_path):
     assert cell in row
   french = section[section.index('<th scope="row">FR</th>') :]
   assert '<td>0.0</td>' in french.split('</tr>')[0]
+  found = ballots(tmp_path)
+  assert {systems for systems, _, _ in found} == {'sft, calm'}
+  value = lambda lang, column: found['sft, calm', lang, column]['value']
+  assert [value('zh', c) for c in ('won', 'agrees', 'chosen')] == [
+      '60.0',
+      '100.0',
+      '100.0',
+  ]
+  assert value('fr', 'differs') == '100.0'
+  lines = table_lines(tmp_path, 'ZH')
+  assert [cells[1:4] for cells in lines] == [['3', '100.0', '60.0']]
+
+
+def ballots(workdir):
+  path = workdir / 'compare' / 'votes.csv'
+  with path.open(encoding='utf-8') as f:
+    return {
+        (row['systems'], row['lang'], row['column']): row
+        for row in csv.DictReader(f)
+    }
+
+
+def table_lines(workdir, start):
+  """The lines of the Markdown whose first cell starts so, as cells."""
+  text = (workdir / 'compare' / 'table.md').read_text('utf-8')
+  lines = [line.strip('| ').split('|') for line in text.splitlines()]
+  lines = [[cell.strip() for cell in line] for line in lines]
+  return [cells for cells in lines if cells[0].startswith(start)]
+
+
+def test_votes_stand_beside_the_papers(tmp_path, monkeypatch):
+  told = {'xcsqa': {'won_zh': 50.5}}  # made up: the paper's is not known
+  table = paper.Table('Tables 7 and 8', ('xcsqa',), told, of_votes=True)
+  monkeypatch.setitem(paper.TABLES, 'table7_8_votes', table)
+  systems = [
+      lineage.System(name, tmp_path / name, 'xcsqa dev', LANGS, LANGS)
+      for name in ('xcsqa', 'mine')
+  ]
+  for own in systems:
+    vote(own.folder)
+  run(systems, tmp_path, table='table7_8_votes')
+  found = ballots(tmp_path)
+  chinese = found['xcsqa', 'zh', 'won']
+  assert (chinese['value'], chinese['paper']) == ('60.0', '50.5')
+  assert float(chinese['difference']) == pytest.approx(9.5)
+  blank = [row for row in found.values() if row is not chinese]
+  assert len(blank) == 2 * 3 * 6 - 1
+  assert {(row['paper'], row['difference']) for row in blank} == {('', '')}
+  # The paper has the first only.
+  lines = [cells[:4] for cells in table_lines(tmp_path, 'ZH')]
+  assert lines == [
+      ['ZH', '3', '100.0', '60.0'],
+      ['ZH, paper', '–', '–', '50.5'],
+      ['ZH, difference', '–', '–', '+9.5'],
+      ['ZH', '3', '100.0', '60.0'],
+  ]
+  assert page(tmp_path).count('ZH, paper') == 1
 
 
 def test_nothing_evaluated_is_said(tmp_path):

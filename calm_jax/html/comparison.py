@@ -119,20 +119,26 @@ def table(
 def markdown(shown: Table) -> str:
   """The table for a terminal or a README, columns aligned."""
   head = ['system', *(column.label for column in shown.columns)]
-  lines = [head, *_lines(shown)]
+  out = [f'## {shown.title or shown.setting}', '']
+  out.append(f'{shown.setting}, {shown.n} questions; percent, 95 % intervals')
+  out.append('')
+  return '\n'.join([*out, *aligned(head, _lines(shown))]) + '\n'
+
+
+def aligned(
+    head: Sequence[str], lines: Iterable[Sequence[str]]
+) -> Iterator[str]:
+  """The lines of a Markdown table, the first column to the left."""
+  lines = [head, *lines]
   widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
   rule = [
       ':' + '-' * (widths[0] - 1),
       *('-' * (w - 1) + ':' for w in widths[1:]),
   ]
-  out = [f'## {shown.title or shown.setting}', '']
-  out.append(f'{shown.setting}, {shown.n} questions; percent, 95 % intervals')
-  out.append('')
   for line in (lines[0], rule, *lines[1:]):
     padded = [line[0].ljust(widths[0])]
     padded += [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
-    out.append(f'| {" | ".join(padded)} |')
-  return '\n'.join(out) + '\n'
+    yield f'| {" | ".join(padded)} |'
 
 
 def csv_rows(shown: Table) -> Iterator[tuple[object, ...]]:

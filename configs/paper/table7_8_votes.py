@@ -5,10 +5,10 @@ python -m calm_jax.main --config=configs/paper/table7_8_votes.py \
     --config.systems.medqa.data.path=data/medqa \
     --stages=read,translate,sample,vote,pair,compare
 
-Nothing is trained or tested. The page has, for each language, its part of the
-winning votes and how often its own majority is the winner. About 2 hours on one
-A100 at the floor. No number of this table is known to this project yet: its
-cells stay blank.
+Nothing is trained or tested. compare/ (report.html, table.md, votes.csv) has,
+for each language, its part of the winning votes and how often its own majority
+is the winner. About 2 hours on one A100 at the floor. No number of this table
+is known to this project yet: its cells stay blank.
 """
 
 from configs import xcsqa
@@ -30,4 +30,6 @@ def get_config():
           },
       }
   )
+  c.order = ('xcsqa', 'medqa')
+  c.paper = 'table7_8_votes'
   return c

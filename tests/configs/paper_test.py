@@ -21,6 +21,7 @@ import pytest
 
 from calm_jax import experiment, paper, records, systems
 from calm_jax.datasets import demo
+from calm_jax.html import winners
 from calm_jax.lm import sharding
 from configs import base
 
@@ -212,6 +213,33 @@ def rows(workdir):
     return list(csv.DictReader(f))
 
 
+def has_the_ballots(workdir, members):
+  """Who won each vote is in a table, with a place for the paper's numbers."""
+  with (workdir / 'compare' / 'votes.csv').open(encoding='utf-8') as f:
+    found = list(csv.DictReader(f))
+  assert list(found[0]) == list(winners.CSV_HEAD)
+  cells = [(row['systems'], row['lang'], row['column']) for row in found]
+  assert sorted(cells) == sorted(
+      (system, lang, column)
+      for system, own in members.items()
+      for lang in own.languages
+      for column in winners.COLUMNS
+  )
+  assert {(row['paper'], row['difference']) for row in found} == {('', '')}
+  for system in members:
+    parts = [
+        float(row['value'])
+        for row in found
+        if (row['systems'], row['column']) == (system, 'won')
+    ]
+    assert sum(parts) == pytest.approx(100)
+  text = (workdir / 'compare' / 'table.md').read_text('utf-8')
+  assert [line for line in text.splitlines() if line.startswith('## ')] == [
+      f'## Votes: {system}' for system in members
+  ]
+  assert text.count('EN, paper') == text.count('EN, difference') == 2
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures('_compiled_once', '_one_device')
 @pytest.mark.parametrize('name', COMMANDS)
@@ -237,7 +265,8 @@ def fill(name, workdir, cfg):
     assert f'../systems/{system}/report/report.html' in page
     assert report.exists() != voting
   if voting:
-    assert rows(workdir) == []
+    assert rows(workdir) == []  # nothing is evaluated
+    has_the_ballots(workdir, members)
     for system, parts in zip(members, winning(page), strict=True):
       path = workdir / 'systems' / system / 'vote' / 'votes.jsonl'
       votes = [v for v in records.read_jsonl(path, records.Vote) if v.winner]
