@@ -278,6 +278,8 @@ def fill(name, workdir, cfg):
         won = sum(c.get(v.winner, 0) for v in votes for c in v.counts.values())
         assert part == pytest.approx(100 * mine / won, abs=0.06)
     return
+  if 'table4' in name:
+    changes_are_from_the_base(workdir, page)
   found = {}
   for row in rows(workdir):  # a whole setting comes before its parts
     found.setdefault((row['system'], row['column']), row)
@@ -300,6 +302,20 @@ def fill(name, workdir, cfg):
     goes_on(workdir / 'systems' / system, own)
   assert ('id="forgetting"' in page) == bool(chained)
   assert ('id="languages"' in page) == ('10' in name or 'figure' in name)
+
+
+def changes_are_from_the_base(workdir, page):
+  """Of each data set: the model that was trained on none is its first row."""
+  path = workdir / 'compare' / 'scores.jsonl'
+  names = {score.system for score in records.read_jsonl(path, records.Score)}
+  for base, others in (
+      ('base', ('medqa', 'xcsqa_on_medqa')),
+      ('base_on_xcsqa', ('medqa_on_xcsqa', 'xcsqa')),
+  ):
+    assert f'Change from {base},' in page
+    assert {f'{system}-{base}' for system in others} <= names
+  shown = re.findall(r'Change from (\w+),', page)
+  assert set(shown) == {'base', 'base_on_xcsqa'}
 
 
 def goes_on(folder, own):
