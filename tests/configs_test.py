@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pathlib
+import re
 
 from absl import flags
 from ml_collections import config_flags, ConfigDict
@@ -66,6 +67,23 @@ def test_a_papers_table_names_the_systems_of_its_config():
       shown.add(cfg.paper)
       assert set(paper.TABLES[cfg.paper].reported) <= systems.expand(cfg).keys()
   assert shown == paper.TABLES.keys()
+
+
+@pytest.mark.parametrize(
+    'name', [name for name in NAMES if name.startswith('paper.')]
+)
+def test_a_papers_config_tells_the_numbers_and_the_hours(name):
+  said = ' '.join((load(name).__doc__ or '').split())
+  table = paper.TABLES[load(name).get_config().paper]
+  numbers = {value for row in table.rows.values() for value in row.values()}
+  assert numbers <= set(map(float, re.findall(r'\d+\.\d+', said)))
+  assert 'A100' in said
+  low, high, floor = re.findall(
+      r'expect ([\d.]+) to ([\d.]+) hours \(floor ([\d.]+)\)', said
+  )[0]
+  assert 1.4 < float(low) / float(floor) < 1.7
+  assert 2.2 < float(high) / float(floor) < 2.7
+  assert numbers or 'stay blank' in said
 
 
 def test_every_call_makes_a_new_config():

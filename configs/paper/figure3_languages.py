@@ -4,8 +4,8 @@ python -m calm_jax.main --config=configs/paper/figure3_languages.py \
     --workdir=runs/figure3_languages --config.data.path=data/xcsqa
 
 One language to all six, each system trained on its languages at once; the page
-draws the curves. About 3 hours on one A100 at the floor. No number of this
-table is known to this project yet: its cells stay blank.
+draws the curves. On one A100 expect 3.3 to 5.5 hours (floor 2.2). No number of
+this table is known to this project yet: its cells stay blank.
 """
 
 from configs import systems, xcsqa

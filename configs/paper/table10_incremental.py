@@ -5,8 +5,9 @@ python -m calm_jax.main --config=configs/paper/table10_incremental.py \
 
 en, en_fr and en_fr_zh are trained at once on their languages; then_fr and
 then_zh go on, one language after another, from what was trained before: the
-forgetting matrix shows what that costs. About 1 hour on one A100 at the floor.
-No number of this table is known to this project yet: its cells stay blank.
+forgetting matrix shows what that costs. On one A100 expect 1.5 to 2.5 hours
+(floor 1). No number of this table is known to this project yet: its cells stay
+blank.
 """
 
 from configs import systems, xcsqa

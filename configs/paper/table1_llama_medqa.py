@@ -3,10 +3,10 @@
 python -m calm_jax.main --config=configs/paper/table1_llama_medqa.py \
     --workdir=runs/table1_llama_medqa --config.data.path=data/medqa
 
-About 25 hours on one A100 at the floor. The paper, base / SFT / CALM: EN 60.1 /
-62.4 / 63.5, ZH 56.2 / 57.1 / 59.5; its other columns are not known to this
-project yet. The whole test split is asked here; the authors' files have 1,000
-questions of each country.
+On one A100 expect 25 to 43 hours (floor 17). The paper, base / SFT / CALM: EN
+60.1 / 62.4 / 63.5, ZH 56.2 / 57.1 / 59.5; its other columns are not known to
+this project yet. The whole test split is asked here; the authors' files have
+1,000 questions of each country.
 """
 
 from configs import medqa, systems

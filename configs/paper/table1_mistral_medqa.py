@@ -3,8 +3,8 @@
 python -m calm_jax.main --config=configs/paper/table1_mistral_medqa.py \
     --workdir=runs/table1_mistral_medqa --config.data.path=data/medqa
 
-About 25 hours on one A100 at the floor. No number of this table is known to
-this project yet: its cells stay blank.
+On one A100 expect 25 to 43 hours (floor 17). No number of this table is known
+to this project yet: its cells stay blank.
 """
 
 from configs import medqa, systems

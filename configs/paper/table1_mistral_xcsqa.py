@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/paper/table1_mistral_xcsqa.py \
     --workdir=runs/table1_mistral_xcsqa --config.data.path=data/xcsqa
 
-About 1.5 hours on one A100 at the floor. The paper, base / CALM: EN 60.1 /
+On one A100 expect 1.5 to 2.5 hours (floor 1). The paper, base / CALM: EN 60.1 /
 68.1, consistency 50.51 / 57.27, AC3 50.51 / 57.67.
 """
 

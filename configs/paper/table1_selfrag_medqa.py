@@ -8,8 +8,8 @@ python -m calm_jax.main --config=configs/paper/table1_selfrag_medqa.py \
 
 The model's weights on the hub are pickles: docs/RETRIEVAL.md converts them. It
 was tuned on English only, so others translate: nllb or google. Each question
-searches the textbooks of both languages and is answered beside each passage.
-About 50 hours on one A100 at the floor, as an answer is drawn for every
+searches the textbooks of both languages and is answered beside each passage. On
+one A100 expect 60 to 100 hours (floor 40), as an answer is drawn for every
 passage. No number of this table is known to this project yet: its cells stay
 blank.
 """

@@ -3,8 +3,8 @@
 python -m calm_jax.main --config=configs/paper/table3_llama_medqa.py \
     --workdir=runs/table3_llama_medqa --config.data.path=data/medqa
 
-About 28 hours on one A100 at the floor. Of this table the rows base and calm
-are known, from Table 1: EN 60.1 and 63.5, ZH 56.2 and 59.5.
+On one A100 expect 30 to 50 hours (floor 20). Of this table the rows base and
+calm are known, from Table 1: EN 60.1 and 63.5, ZH 56.2 and 59.5.
 """
 
 from configs import medqa, systems

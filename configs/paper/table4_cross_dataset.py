@@ -6,8 +6,8 @@ python -m calm_jax.main --config=configs/paper/table4_cross_dataset.py \
     --config.systems.xcsqa.data.path=data/xcsqa \
     --config.systems.medqa_on_xcsqa.data.path=data/xcsqa
 
-Both in EN, ZH and FR. About 15 hours on one A100 at the floor. No number of
-this table is known to this project yet: its cells stay blank.
+Both in EN, ZH and FR. On one A100 expect 18 to 30 hours (floor 12). No number
+of this table is known to this project yet: its cells stay blank.
 """
 
 from configs import medqa

@@ -7,8 +7,8 @@ python -m calm_jax.main --config=configs/paper/table7_8_votes.py \
 
 Nothing is trained or tested. compare/ (report.html, table.md, votes.csv) has,
 for each language, its part of the winning votes and how often its own majority
-is the winner. About 2 hours on one A100 at the floor. No number of this table
-is known to this project yet: its cells stay blank.
+is the winner. On one A100 expect 3 to 5 hours (floor 2). No number of this
+table is known to this project yet: its cells stay blank.
 """
 
 from configs import xcsqa

@@ -4,8 +4,8 @@ python -m calm_jax.main --config=configs/paper/table9_full_medqa.py \
     --workdir=runs/table9_full_medqa --config.data.path=data/medqa
 
 Its systems are those of table1_llama_medqa.py: in the same --workdir only the
-comparison is made anew. About 25 hours on one A100 at the floor. No number of
-this table is known to this project yet: its cells stay blank.
+comparison is made anew. On one A100 expect 25 to 43 hours (floor 17). No number
+of this table is known to this project yet: its cells stay blank.
 """
 
 from configs import medqa, systems
