@@ -15,7 +15,7 @@ has 17,244 and does not say of which: about 7,200 questions should give as many
 the pairs of all (--config.pair.cap).
 
 The paper reports, before and after: accuracy EN 60.1 to 63.5, ZH 56.2 to 59.5.
-On one A100 about 15 hours at the floor (docs/EXPERIMENTS.md).
+On one A100 expect 17 to 28 hours (floor 11; docs/EXPERIMENTS.md).
 """
 
 from configs import base

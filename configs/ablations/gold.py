@@ -5,7 +5,7 @@ python -m calm_jax.main --config=configs/ablations/gold.py \
 
 It trains on a labelled split, {lang}/train.jsonl, which the release lacks.
 paper: pairs whose winner is gold; released: the first right English answer
-before all that are wrong. About 2 hours on one A100 at the floor.
+before all that are wrong. On one A100 expect 2 to 4 hours (floor 1.5).
 """
 
 from configs import systems, xcsqa

@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/margin.py \
     --workdir=runs/margin --config.data.path=data/xcsqa
 
-The samples and votes are shared. About 2 hours on one A100 at the floor.
+The samples and votes are shared. On one A100 expect 2 to 4 hours (floor 1.5).
 """
 
 from configs import systems, xcsqa

@@ -4,7 +4,7 @@ python -m calm_jax.main --config=configs/ablations/positives.py \
     --workdir=runs/positives --config.data.path=data/xcsqa
 
 english: only questions whose winner has an English answer. The samples and
-votes are shared. About 3 hours on one A100 at the floor.
+votes are shared. On one A100 expect 3 to 5 hours (floor 2).
 """
 
 from configs import systems, xcsqa

@@ -3,8 +3,8 @@
 python -m calm_jax.main --config=configs/ablations/rounds.py \
     --workdir=runs/rounds --config.data.path=data/xcsqa
 
-The reference of a round is the model that the round starts with. About 2.5
-hours on one A100 at the floor.
+The reference of a round is the model that the round starts with. On one A100
+expect 2.5 to 4.5 hours (floor 1.8).
 """
 
 from configs import xcsqa

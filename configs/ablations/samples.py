@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/samples.py \
     --workdir=runs/samples --config.data.path=data/xcsqa
 
-The votes are surer with more. About 2.5 hours on one A100 at the floor.
+The votes are surer with more. On one A100 expect 2.5 to 4.5 hours (floor 1.8).
 """
 
 from configs import systems, xcsqa

@@ -3,7 +3,7 @@
 python -m calm_jax.main --config=configs/ablations/weighting.py \
     --workdir=runs/weighting --config.data.path=data/xcsqa
 
-The pairs are shared. About 1.5 hours on one A100 at the floor.
+The pairs are shared. On one A100 expect 2 to 3 hours (floor 1.2).
 """
 
 from configs import systems, xcsqa
