@@ -308,12 +308,12 @@ def changes_are_from_the_base(workdir, page):
   """Of each data set: the model that was trained on none is its first row."""
   path = workdir / 'compare' / 'scores.jsonl'
   names = {score.system for score in records.read_jsonl(path, records.Score)}
-  for base, others in (
+  for first, others in (
       ('base', ('medqa', 'xcsqa_on_medqa')),
       ('base_on_xcsqa', ('medqa_on_xcsqa', 'xcsqa')),
   ):
-    assert f'Change from {base},' in page
-    assert {f'{system}-{base}' for system in others} <= names
+    assert f'Change from {first},' in page
+    assert {f'{system}-{first}' for system in others} <= names
   shown = re.findall(r'Change from (\w+),', page)
   assert set(shown) == {'base', 'base_on_xcsqa'}
 
