@@ -7,6 +7,8 @@ import dataclasses
 
 # The branch where the Hub keeps data sets converted to parquet.
 _TABLES = 'refs/convert/parquet'
+# The last commit of the CALM authors' repository that changed its data.
+_CALM = '9d2bac4329bd934a9d396e81f74c06a9d47be1dc'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,5 +78,13 @@ SOURCES: Mapping[str, Source] = {
         readers='medqa_us_4',
         repo='GBaker/MedQA-USMLE-4-options',
         patterns=('phrases_no_exclude_*.jsonl',),
+    ),
+    'calm_authors': Source(
+        about="The CALM authors' X-CSQA samples, pairs and MEDQA tests: json",
+        licence='none stated: for measuring only, not to be passed on',
+        home='https://github.com/wangym2/CALM',
+        readers='xcsqa_authors, medqa_authors_us, medqa_authors_mainland',
+        url=f'https://github.com/wangym2/CALM/archive/{_CALM}.zip',
+        members=f'CALM-{_CALM}/data/',
     ),
 }
