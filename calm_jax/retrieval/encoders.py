@@ -5,7 +5,7 @@ No encoder needs torch but sentence_transformers. Each is imported when built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import hashlib
 import importlib
@@ -113,7 +113,11 @@ def _sentence_transformers(model: str, *, max_tokens: int) -> tuple[Embed, str]:
   def embed(texts: Sequence[str]) -> np.ndarray:
     return loaded.encode(list(texts), batch_size=_BATCH)
 
-  return embed, f'{name} {model} {max_tokens} tokens'
+  # Of a hub's model the name must do: the library keeps it where it likes.
+  folder = pathlib.Path(model).expanduser()
+  files = sorted(path for path in folder.rglob('*') if path.is_file())
+  weights = _digest(files) if files else model
+  return embed, f'{name} {library.__version__} {weights} {max_tokens} tokens'
 
 
 def _onnx(model: str, *, pooling: str, max_tokens: int) -> tuple[Embed, str]:
@@ -136,7 +140,8 @@ def _onnx(model: str, *, pooling: str, max_tokens: int) -> tuple[Embed, str]:
         ),
     )
 
-  digest = _digest(folder, file)
+  data = file.with_name(file.name + '_data')
+  digest = _digest([folder / 'tokenizer.json', file, data])
   return embed, f'onnx {digest} {pooling} {max_tokens} tokens'
 
 
@@ -225,11 +230,11 @@ def _onnx_file(folder: pathlib.Path) -> pathlib.Path:
   return found[0]
 
 
-def _digest(folder: pathlib.Path, file: pathlib.Path) -> str:
+def _digest(files: Iterable[pathlib.Path]) -> str:
+  """A hash of what is in those files that are there."""
   total = hashlib.sha256()
-  parts = (folder / 'tokenizer.json', file, file.with_name(file.name + '_data'))
-  for part in parts:
-    if part.is_file():
-      with part.open('rb') as f:
+  for file in files:
+    if file.is_file():
+      with file.open('rb') as f:
         total.update(hashlib.file_digest(f, 'sha256').digest())
   return total.hexdigest()

