@@ -75,26 +75,8 @@ def run(
       'tables': tables,
       'notes': comparison.NOTES,
       'contrasts': [(s, _by_pair(contrasts, s)) for s in groups],
-      'kept': [
-          (
-              setting,
-              forgetting.kept(
-                  systems,
-                  answers,
-                  _langs(systems),
-                  resamples=resamples,
-                  seed=seed,
-              ),
-          )
-          for setting, answers in groups.items()
-      ],
-      'growth': [
-          (setting, comparison.growth(points, _GROWTH))
-          for setting in groups
-          if (
-              points := lineage.growth(systems, scores, setting, tuple(_GROWTH))
-          )
-      ],
+      'kept': _kept(systems, groups, resamples=resamples, seed=seed),
+      'growth': _growth(systems, groups, scores),
       'growth_legend': comparison.growth_legend(_GROWTH),
       'ballots': ballots,
       'ballot_columns': winners.COLUMNS.values(),
@@ -109,6 +91,39 @@ def run(
       'tests': len(contrasts),
       'votes': len(ballots),
   }
+
+
+def _kept(
+    systems: Sequence[lineage.System],
+    groups: Mapping[str, dict[str, metrics.Answers]],
+    *,
+    resamples: int,
+    seed: int,
+) -> list[tuple[str, list[tuple[str, list[forgetting.Kept]]]]]:
+  """The forgetting matrix of each setting."""
+  langs = _langs(systems)
+  return [
+      (
+          setting,
+          forgetting.kept(
+              systems, answers, langs, resamples=resamples, seed=seed
+          ),
+      )
+      for setting, answers in groups.items()
+  ]
+
+
+def _growth(
+    systems: Sequence[lineage.System],
+    settings: Iterable[str],
+    scores: Sequence[records.Score],
+) -> list[tuple[str, str]]:
+  """The plot of each setting whose systems saw more and more languages."""
+  found = []
+  for setting in settings:
+    if points := lineage.growth(systems, scores, setting, tuple(_GROWTH)):
+      found.append((setting, comparison.growth(points, _GROWTH)))
+  return found
 
 
 def _settings(

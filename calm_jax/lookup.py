@@ -59,21 +59,19 @@ class Lookup:
     self._places.clear()
     first = re.compile((_FIRST % re.escape(field)).encode()).match
     for file, path in enumerate(self.paths):
-      place = start = file << _OFFSET_BITS
+      place = file << _OFFSET_BITS
       name, same = '', b'\n'  # no line begins with the end of one
       with path.open('rb') as lines:
         for number, line in enumerate(lines, 1):
           # The lines of a question mostly follow each other.
           if not line.startswith(same):
-            self._note(name, start, place - start)
-            start = place
             if match := first(line):
               name, same = match[1].decode(), match[0]
             else:
               name = getattr(_decode(path, number, line, cls), field)
               same = b'\n'
+          self._note(name, place, len(line))
           place += len(line)
-      self._note(name, start, place - start)
 
   def gather(self, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The lines of each of `ids` as plain dicts, in file order."""
@@ -100,8 +98,6 @@ class Lookup:
       yield text
 
   def _note(self, name: str, place: int, length: int) -> None:
-    if not length:
-      return
     places = self._places.get(name)
     if places is None:
       self._places[name] = array.array('Q', (place, length))

@@ -19,6 +19,9 @@ from calm_jax.qa import ballots, preferences, prompts, remedies
 from calm_jax.retrieval import evidence
 from calm_jax.translators import guards
 
+# A question in all languages, what was picked of it, and what was counted.
+Drafted = tuple[wording.Questions, wording.Drafts, preferences.Counts]
+
 
 def held_out(ids: Collection[str], *, val_size: float, seed: int) -> set[str]:
   """The questions to validate on.
@@ -140,9 +143,6 @@ def _rows(
     for row in rows:
       counts[f'rows_{row.lang}'] += 1
       yield row
-
-
-Drafted = tuple[wording.Questions, wording.Drafts, preferences.Counts]
 
 
 def _drafts(
