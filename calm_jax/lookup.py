@@ -60,18 +60,22 @@ class Lookup:
     first = re.compile((_FIRST % re.escape(field)).encode()).match
     for file, path in enumerate(self.paths):
       place = file << _OFFSET_BITS
-      name, same = '', b'\n'  # no line begins with the end of one
+      name, same, length = '', b'\n', 0  # no line begins with the end of one
       with path.open('rb') as lines:
         for number, line in enumerate(lines, 1):
           # The lines of a question mostly follow each other.
           if not line.startswith(same):
+            if length:
+              self._note(name, place, length)
+            place, length = place + length, 0
             if match := first(line):
               name, same = match[1].decode(), match[0]
             else:
               name = getattr(_decode(path, number, line, cls), field)
               same = b'\n'
-          self._note(name, place, len(line))
-          place += len(line)
+          length += len(line)
+      if length:
+        self._note(name, place, length)
 
   def gather(self, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The lines of each of `ids` as plain dicts, in file order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
 import re
 
@@ -146,10 +145,10 @@ def _before_dangling(
     low: str, every: list[headers.Header], begin: int, end: int
 ) -> int:
   """Where 'so the answer is:' begins, if it leads to the next header."""
-  last = bisect.bisect_left(every, end, key=lambda header: header.start) - 1
-  if last < 0 or every[last].start < begin:
+  between = [header for header in every if begin <= header.start < end]
+  if not between:
     return end
-  header = every[last]
+  header = between[-1]
   if header.opens or _WORD.search(low, header.end, end):
     return end
   clause = 1 + max(low.rfind(c, begin, header.start) for c in _CLAUSE_ENDS)
@@ -161,14 +160,17 @@ def _reasoning(text: str, low: str, begin: int, end: int) -> str:
   main = next((h.end for h in found if h.main), None)
   if main is not None and _WORD.search(low, main, end):
     begin = main
-  ends = [h.start for h in found if h.end > begin] + [end]
-  begins = [begin] + [h.end for h in found if h.end > begin]
-  pieces = [
+  pieces = []
+  for header in found:
+    if header.end > begin:
+      pieces.append((begin, header.start))
+      begin = header.end
+  pieces.append((begin, end))
+  return '\n'.join(
       text[a:b].lstrip(_QUOTES).rstrip(_MARKS)
-      for a, b in zip(begins, ends, strict=True)
+      for a, b in pieces
       if _WORD.search(low, a, b)
-  ]
-  return '\n'.join(pieces)
+  )
 
 
 def _value(low: str, start: int, end: int) -> int | None:

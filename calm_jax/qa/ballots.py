@@ -55,22 +55,21 @@ def ordered(
   """
   rank = {lang: i for i, lang in enumerate(order)}
   samples = list(samples)
-  if strange := {s.lang for s in samples} - rank.keys():
+  try:
+    keys = [(s.question_id, rank[s.lang], s.index) for s in samples]
+  except KeyError as e:
     raise ValueError(
-        f'sample/ holds the language {min(strange)!r}, which'
-        f' config.languages ({", ".join(order)}) does not'
-    )
-  placed = {(s.question_id, rank[s.lang], s.index): s for s in samples}
-  if len(placed) < len(samples):
-    seen = collections.Counter(
-        (s.question_id, s.lang, s.index) for s in samples
-    )
-    name, lang, index = max(seen, key=lambda key: seen[key])
+        f'sample/ holds the language {e}, which config.languages'
+        f' ({", ".join(order)}) does not'
+    ) from e
+  if len(set(keys)) < len(keys):
+    name, lang, index = collections.Counter(keys).most_common(1)[0][0]
     raise ValueError(
-        f'sample/ holds sample {index} of question {name!r} in {lang} twice;'
-        ' remove the folder and sample again'
+        f'sample/ holds sample {index} of question {name!r} in {order[lang]}'
+        ' twice; remove the folder and sample again'
     )
-  return [placed[key] for key in sorted(placed)]
+  places = sorted(range(len(keys)), key=keys.__getitem__)
+  return [samples[place] for place in places]
 
 
 def reread(

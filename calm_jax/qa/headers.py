@@ -149,19 +149,22 @@ def _boxed(match: re.Match[str]) -> Header:
 def _header(low: str, word: re.Match[str]) -> Header | None:
   start, end = word.span()
   joined = _JOINED.match(low, end)
-  if joined is None or (start and _cut(low, start)):
+  if joined is None:
     return None
-  lead = low[max(0, start - _LEAD_CHARS) : start]
-  if lead.rstrip(' ').endswith(_WRONG):
-    return None
-  begin = _opening(lead)
+  begin: int | None = start
+  if start and low[start - 1] != '\n':
+    lead = low[max(0, start - _LEAD_CHARS) : start]
+    if _cut(low, start) or lead.rstrip(' ').endswith(_WRONG):
+      return None
+    opening = _opening(lead)
+    begin = None if opening is None else start - len(lead) + opening
   alone, copula, colon = joined.group('alone', 'copula', 'colon')
-  if alone and (begin is None or lead[:begin][-1:] not in '\n'):
+  if alone and (begin is None or (begin and low[begin - 1] != '\n')):
     return None
   if begin is None:
     return Header(start, joined.end(), opens=False, marked=False)
   marked = not copula or bool(colon)
-  return Header(start - len(lead) + begin, joined.end(), True, marked)
+  return Header(begin, joined.end(), opens=True, marked=marked)
 
 
 def _cut(low: str, start: int) -> bool:

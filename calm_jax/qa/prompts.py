@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 from calm_jax import records
@@ -153,6 +154,7 @@ def translation(text: str, source: str, target: str) -> str:
   )
 
 
+@functools.cache
 def _instruction(lang: str, count: int) -> str:
   row = languages.get(lang)
   wording = row.wording
