@@ -37,7 +37,7 @@ def held_out(ids: Collection[str], *, val_size: float, seed: int) -> set[str]:
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
-  """Writes pair/train.jsonl and val.jsonl, and train for TRL and LLaMA-Factory.
+  """Writes pair/train.jsonl and pair/val.jsonl.
 
   Raises:
     ValueError: no row is left, or a row of the user's file is wrong.
@@ -98,13 +98,14 @@ def _from_votes(
     )
   counts: preferences.Counts = collections.Counter()
   drafts = _drafts(cfg, workdir, langs, translator.supports)
+  changed = guards.flagged(translated)
   left = records.write_jsonl(
-      path, _rows(cfg, workdir, drafts, translated, counts)
+      path, _rows(cfg, workdir, drafts, translated, changed, counts)
   )
   _write_untranslated(workdir / 'pair' / 'untranslated.jsonl', translated)
-  changed = guards.write(workdir / 'pair', translated, texts)
   totals: dict[str, float] = {'samples': counts.pop('samples')}
-  totals |= _sorted(counts) | changed | translator.end()
+  totals |= guards.write(workdir / 'pair', changed, translated, texts)
+  totals |= _sorted(counts) | translator.end()
   if not left:
     path.unlink()
     raise ValueError(remedies.nothing_left(totals))
@@ -116,6 +117,7 @@ def _rows(
     workdir: pathlib.Path,
     drafted: Iterable[Drafted],
     translated: Mapping[translators.Wanted, str | None],
+    changed: guards.Changes,
     counts: preferences.Counts,
 ) -> Iterator[records.Pair | records.Target]:
   """The rows of all questions in turn; adds to `counts` what became of them."""
@@ -134,6 +136,7 @@ def _rows(
         drafts,
         questions,
         translated,
+        changed,
         rebuild=rebuild,
         render=render,
         openings=openings,
@@ -202,7 +205,7 @@ def _divide(
     val_size: float,
     seed: int,
 ) -> dict[str, int]:
-  """Writes both parts and the exports beside the rows; returns their sizes.
+  """Writes both parts beside the rows; returns their sizes.
 
   All rows of a question fall on the same side.
   """
@@ -218,14 +221,6 @@ def _divide(
         f.write(lines)
         sizes[name] += lines.count(b'\n')
   sizes['rows'] = sizes['train'] + sizes['val']
-  train = every.with_name('train.jsonl')
-  formats.write_trl(
-      every.with_name('trl_train.jsonl'), records.read_jsonl(train, kind)
-  )
-  formats.write_llamafactory(
-      every.with_name('llamafactory_train.json'),
-      records.read_jsonl(train, kind),
-  )
   return sizes
 
 

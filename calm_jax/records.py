@@ -34,6 +34,8 @@ class Question(Record, frozen=True):
 
   `id` is shared by the question's languages. `gold` is an option key, None
   where the release has no label. Options are shown as A, B, C in this order.
+  `changed` are the kinds of facts that the translation changed: letters,
+  numbers, units.
   """
 
   id: str
@@ -44,6 +46,7 @@ class Question(Record, frozen=True):
   options: tuple[Option, ...]
   gold: str | None = None
   translated_from: str | None = None
+  changed: tuple[str, ...] = ()
 
 
 class Passage(Record, frozen=True):
@@ -135,7 +138,8 @@ class Pair(Record, frozen=True):
   """A preference for `chosen` over `rejected` as the answer to `prompt`.
 
   `opening` are the pieces that both answers go on from, special tokens by
-  themselves: in Self-RAG, a passage.
+  themselves: in Self-RAG, a passage. `changed` is that of the translation of
+  `chosen`, as a Question's.
   """
 
   question_id: str
@@ -146,10 +150,11 @@ class Pair(Record, frozen=True):
   chosen_lang: str
   vote_share: float
   opening: tuple[str, ...] = ()
+  changed: tuple[str, ...] = ()
 
 
 class Target(Record, frozen=True):
-  """A completion to imitate (SFT); `opening` as a Pair's."""
+  """A completion to imitate (SFT); `opening` and `changed` as a Pair's."""
 
   question_id: str
   lang: str
@@ -157,6 +162,7 @@ class Target(Record, frozen=True):
   completion: str
   vote_share: float
   opening: tuple[str, ...] = ()
+  changed: tuple[str, ...] = ()
 
 
 class Prediction(Record, frozen=True):

@@ -34,7 +34,7 @@ def complete(
   """
   plan = lacking(questions, languages, translator)
   done = _translate(translator, plan.wanted())
-  return filled(plan, languages, done)
+  return filled(plan, languages, done, guards.flagged(done))
 
 
 @dataclasses.dataclass
@@ -49,8 +49,8 @@ class Plan:
     """The texts to translate, each with the ids of its questions."""
     wanted: dict[translators.Wanted, list[str]] = {}
     for (name, lang), q in self.sources.items():
-      for text in (q.stem, *(option.text for option in q.options)):
-        wanted.setdefault((text, q.lang, lang), []).append(name)
+      for way in _ways(q, lang):
+        wanted.setdefault(way, []).append(name)
     return wanted
 
 
@@ -73,13 +73,16 @@ def lacking(
 
 
 def filled(
-    plan: Plan, languages: Sequence[str], done: Translations
+    plan: Plan,
+    languages: Sequence[str],
+    done: Translations,
+    changed: guards.Changes,
 ) -> tuple[list[records.Question], Counts]:
   """The plan's questions with what was translated; see complete."""
   versions = {name: dict(have) for name, have in plan.versions.items()}
   counts = plan.counts.copy()
   for (name, lang), source in plan.sources.items():
-    question = _translated(source, lang, done)
+    question = _translated(source, lang, done, changed)
     if question is None:
       counts['failed'] += 1
     else:
@@ -106,14 +109,15 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   # Both splits at once, so that their cost is known before either is sent.
   done = _translate(translator, wanted)
   total: dict[str, float] = {}
+  changed = guards.flagged(done)
   for split, plan in plans.items():
-    rows, counts = filled(plan, cfg.languages, done)
+    rows, counts = filled(plan, cfg.languages, done, changed)
     records.write_jsonl(workdir / 'translate' / f'{split}.jsonl', rows)
     total |= {f'{split}_{name}': n for name, n in sorted(counts.items())}
   lost = {k: n for k, n in total.items() if not k.endswith('_kept')}
   console.say(f'  {_listed(lost)}' if lost else '  all languages are there')
-  changed = guards.write(workdir / 'translate', done, wanted)
-  return total | changed | translator.end()
+  total |= guards.write(workdir / 'translate', changed, done, wanted)
+  return total | translator.end()
 
 
 def _translate(
@@ -152,9 +156,10 @@ def _translated(
     question: records.Question,
     lang: str,
     done: Translations,
+    changed: guards.Changes,
 ) -> records.Question | None:
-  stem = done[question.stem, question.lang, lang]
-  texts = [done[o.text, question.lang, lang] for o in question.options]
+  ways = _ways(question, lang)
+  stem, *texts = (done[way] for way in ways)
   if stem is None or None in texts:
     return None
   options = tuple(
@@ -168,7 +173,14 @@ def _translated(
       stem=stem,
       options=options,
       translated_from=question.lang,
+      changed=guards.kinds(c for way in ways for c in changed.get(way, ())),
   )
+
+
+def _ways(question: records.Question, lang: str) -> list[translators.Wanted]:
+  """What to translate of a question: its stem, then its options."""
+  texts = (question.stem, *(option.text for option in question.options))
+  return [(text, question.lang, lang) for text in texts]
 
 
 def _listed(counts: Mapping[str, float]) -> str:

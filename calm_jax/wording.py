@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
 
 from calm_jax import records, translators
 from calm_jax.qa import answers, languages, preferences, prompts
 from calm_jax.retrieval import evidence
+from calm_jax.translators import guards
 
 Questions = Mapping[tuple[str, str], records.Question]  # by id and language
 Drafts = Sequence[preferences.Draft]
 Rows = Sequence[records.Pair | records.Target]
 
 
+class Side(NamedTuple):
+  """A sample in words, or the reason why there are none."""
+
+  text: str
+  problem: str = ''
+  changed: tuple[str, ...] = ()  # as a Pair's
+
+
 def worded(
     drafts: Drafts,
     questions: Questions,
     translated: Mapping[translators.Wanted, str | None],
+    changed: guards.Changes,
     *,
     rebuild: bool,
     render: Callable[[records.Question], str],
@@ -32,12 +45,12 @@ def worded(
   rebuild words both sides alike, so that style tells nothing; otherwise both
   stay as sampled, and a translation must still name the same option
   (answer_changed counts those that do not). Both go on from what the chosen
-  sample went on from.
+  sample went on from. `changed` flags the rows that are worded with it.
   """
   counts: preferences.Counts = collections.Counter()
-  rows: dict[records.Pair | records.Target, None] = {}
+  rows: dict[records.Pair | records.Target, tuple[str, ...]] = {}
   asked: dict[tuple[str, str], str] = {}
-  texts: dict[tuple[str, ...], tuple[str, str]] = {}
+  texts: dict[tuple[str, ...], Side] = {}
   for draft in drafts:
     where = draft.chosen.question_id, draft.lang
     question = questions[where]
@@ -48,19 +61,24 @@ def worded(
       if sample is not None:
         key = (*where, sample.lang, str(sample.index))
         if key not in texts:
-          texts[key] = _completion(sample, question, translated, rebuild)
+          texts[key] = _completion(
+              sample, question, translated, changed, rebuild
+          )
         sides.append(texts[key])
-    if problem := next((drop for _, drop in sides if drop), ''):
+    if problem := next((side.problem for side in sides if side.problem), ''):
       counts[problem] += 1
       continue
     chosen = draft.chosen
     opening = (openings or {}).get((where[0], chosen.lang, chosen.index), ())
-    row = _row(draft, asked[where], [text for text, _ in sides], opening)
+    row = _row(draft, asked[where], [side.text for side in sides], opening)
     known = len(rows)
-    rows.setdefault(row)
+    rows.setdefault(row, sides[0].changed)
     if len(rows) == known:
       counts['duplicate'] += 1
-  return list(rows), counts
+  return [
+      msgspec.structs.replace(row, changed=flag) if flag else row
+      for row, flag in rows.items()
+  ], counts
 
 
 def wanted(
@@ -87,24 +105,28 @@ def _completion(
     sample: records.Sample,
     question: records.Question,
     translated: Mapping[translators.Wanted, str | None],
+    changed: guards.Changes,
     rebuild: bool,
-) -> tuple[str, str]:
-  """A sample worded for `question`, or '' and the reason why it cannot be."""
+) -> Side:
+  """A sample worded for `question`."""
+  facts: tuple[str, ...] = ()
   body: str | None = _body(sample, rebuild)
   foreign = sample.lang != question.lang
   if foreign and body:
-    body = translated[body, sample.lang, question.lang]
+    way = body, sample.lang, question.lang
+    body = translated[way]
     if body is None:
-      return '', 'untranslated'
+      return Side('', 'untranslated')
+    facts = guards.kinds(changed.get(way, ()))
   if not rebuild:
     if foreign and answers.parse(body, question).answer != sample.answer:
-      return '', 'answer_changed'
-    return body, ''
+      return Side('', 'answer_changed')
+    return Side(body, changed=facts)
   for letter, option in zip(languages.LETTERS, question.options, strict=False):
     if option.key == sample.answer:
       text = prompts.completion(body, letter, option.text, question.lang)
-      return text, ''
-  return '', 'not_an_option'
+      return Side(text, changed=facts)
+  return Side('', 'not_an_option')
 
 
 def _row(

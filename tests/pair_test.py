@@ -10,6 +10,7 @@ import pytest
 
 from calm_jax import pair, records, vote
 from calm_jax.qa import prompts
+from tools import export_pairs
 
 # The French release permutes the options: y is B in English and A in French.
 OPTIONS = {
@@ -124,14 +125,17 @@ def test_run_with_a_folder_of_translations(tmp_path):
   folder = tmp_path / 'mine'
   folder.mkdir()
   (folder / 'en-fr.jsonl').write_text(
-      '{"text": "Dogs bark.", "translation": "Les chiens aboient."}\n'
+      '{"text": "Dogs bark.", "translation": "11 chiens aboient."}\n'
   )
   cfg = _config(tmp_path, **{'translate.backend': 'files'})
   counts = pair.run(cfg, tmp_path)
   assert (counts['rows_en'], counts['rows_fr']) == (4, 4)
-  french = [r for r in _read(tmp_path, 'train.jsonl') if r.lang == 'fr']
-  chosen = prompts.completion('Les chiens aboient.', 'A', 'chien', 'fr')
-  assert {row.chosen for row in french} == {chosen}
+  assert counts['changed_facts'] == 1
+  rows = _read(tmp_path, 'train.jsonl')
+  chosen = prompts.completion('11 chiens aboient.', 'A', 'chien', 'fr')
+  assert {r.chosen for r in rows if r.lang == 'fr'} == {chosen}
+  flags = {'fr': ('numbers',), 'en': ()}
+  assert {(r.lang, r.changed) for r in rows} == set(flags.items())
   assert not (tmp_path / 'pair' / 'untranslated.jsonl').exists()
 
 
@@ -233,31 +237,27 @@ def test_run_with_nothing_left_says_why_and_what_to_do(tmp_path):
   assert not (tmp_path / 'pair' / 'train.jsonl').exists()
 
 
-EXPORTS = ('trl_train.jsonl', 'llamafactory_train.json')
-
-
-@pytest.mark.parametrize('export', EXPORTS)
+@pytest.mark.parametrize('form', ['', *export_pairs.FORMATS])
 @pytest.mark.parametrize(
     ('method', 'cls'), [('dpo', records.Pair), ('sft', records.Target)]
 )
-def test_what_was_exported_comes_back_from_a_file(
-    tmp_path, export, method, cls
-):
+def test_what_was_exported_comes_back_from_a_file(tmp_path, form, method, cls):
   _upstream(tmp_path / 'one')
   pair.run(_config(tmp_path, **{'train.method': method}), tmp_path / 'one')
-  exported = _read(tmp_path / 'one', 'train.jsonl', cls)
+  file = tmp_path / 'one' / 'pair' / 'train.jsonl'
+  made = _read(tmp_path / 'one', 'train.jsonl', cls)
+  if form:
+    source, file = file, tmp_path / 'exported'
+    assert export_pairs.export(source, file, format=form) == 3
   changes = {
       'train.method': method,
-      'pair.file': str(tmp_path / 'one' / 'pair' / export),
+      'pair.file': str(file),
       'pair.val_size': 0.0,
   }
   # The other folder has no questions, samples or votes.
   counts = pair.run(_config(tmp_path, **changes), tmp_path / 'two')
   assert counts == {'rows': 3, 'train': 3, 'val': 0, 'rows_en': 3}
-  assert _read(tmp_path / 'two', 'train.jsonl', cls) == exported
-  for name in EXPORTS:
-    again = (tmp_path / 'two' / 'pair' / name).read_bytes()
-    assert again == (tmp_path / 'one' / 'pair' / name).read_bytes()
+  assert _read(tmp_path / 'two', 'train.jsonl', cls) == made
 
 
 def test_rows_of_ones_own_need_no_id_and_no_language(tmp_path):

@@ -31,6 +31,15 @@ def test_a_record_comes_back_as_it_went(tmp_path, record):
   assert len(path.read_bytes().split(b'\n')) == 3
 
 
+def test_a_question_of_before_the_flag_is_read(tmp_path):
+  old = msgspec.to_builtins(QUESTION)
+  del old['changed']
+  records.write_jsonl(tmp_path / 'x.jsonl', [old])
+  assert [*records.read_jsonl(tmp_path / 'x.jsonl', records.Question)] == [
+      QUESTION
+  ]
+
+
 def test_text_is_written_readably(tmp_path):
   path = tmp_path / 'x.jsonl'
   records.write_jsonl(path, [QUESTION])

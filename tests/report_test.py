@@ -473,7 +473,9 @@ def test_one_language_and_one_question(tmp_path):
 
 def test_targets_instead_of_pairs(tmp_path):
   make_run(tmp_path, train=8, test=2, stages=('read', 'sample', 'vote'))
-  row = records.Target('train-0001', 'fr', 'Question ?', EVIL, 0.5)
+  row = records.Target(
+      'train-0001', 'fr', 'Question ?', EVIL, 0.5, changed=('units',)
+  )
   records.write_jsonl(tmp_path / 'pair' / 'train.jsonl', [row])
   records.write_jsonl(tmp_path / 'pair' / 'val.jsonl', [])
   report.run(config(method='sft'), tmp_path)
@@ -489,6 +491,7 @@ def test_targets_instead_of_pairs(tmp_path):
       'rejected': None,
       'share': 0.5,
       'opening': '',
+      'changed': ['units'],
   }
 
 

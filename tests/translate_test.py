@@ -148,3 +148,13 @@ def test_both_splits_are_told_before_either_is_sent(tmp_path, monkeypatch):
   (row,) = [json.loads(line) for line in path.read_text().splitlines()]
   assert row['question_ids'] == ['a', 'c']
   assert row['changes'] == ['number 1.5 is lost', 'number 15 is new']
+  flags = {
+      (q.id, q.lang): q.changed
+      for split in ('train', 'test')
+      for q in records.read_jsonl(
+          tmp_path / 'translate' / f'{split}.jsonl', records.Question
+      )
+  }
+  flagged = {('a', 'fr'): ('numbers',), ('c', 'fr'): ('numbers',)}
+  others = dict.fromkeys([('a', 'en'), ('b', 'en'), ('b', 'fr'), ('c', 'en')])
+  assert flags == flagged | {where: () for where in others}

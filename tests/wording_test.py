@@ -33,11 +33,12 @@ DRAFTS = [
 ]
 
 
-def _worded(drafts, translated, *, rebuild=True):
+def _worded(drafts, translated, *, changed=(), rebuild=True):
   return wording.worded(
       drafts,
       QUESTIONS,
       translated,
+      dict(changed),
       rebuild=rebuild,
       render=lambda question: f'ask in {question.lang}',
   )
@@ -88,6 +89,18 @@ def test_a_failed_translation_is_counted():
   rows, counts = _worded(DRAFTS, {('Dogs bark.', 'en', 'fr'): None})
   assert [row.lang for row in rows] == ['en']
   assert counts == {'untranslated': 1}
+
+
+def test_the_rows_of_a_translation_that_changed_facts_are_flagged():
+  way = ('Dogs bark.', 'en', 'fr')
+  changes = {way: ['number 2 is new', 'letter D is lost', 'number 3 is new']}
+  drafts = [*DRAFTS, preferences.Draft('fr', EN_GOOD, None, 0.5)]
+  rows, _ = _worded(drafts, {way: '2 et 3'}, changed=changes)
+  assert [(type(row), row.lang, row.changed) for row in rows] == [
+      (records.Pair, 'en', ()),
+      (records.Pair, 'fr', ('letters', 'numbers')),
+      (records.Target, 'fr', ('letters', 'numbers')),
+  ]
 
 
 def test_an_answer_that_is_no_option_in_this_language_is_counted():

@@ -178,6 +178,7 @@ def _decide(
       drafts,
       asked,
       {},
+      {},
       rebuild=c.pair.rebuild,
       render=lambda q: prompts.render(q, style=c.prompt.style, shots=0),
   )

@@ -53,6 +53,7 @@ def _text(question: Mapping[str, Any]) -> dict[str, Any]:
       'stem': question['stem'],
       'options': [[o['key'], o['text']] for o in question['options']],
       'from': question.get('translated_from'),
+      'changed': question.get('changed', ()),
   }
 
 
@@ -91,6 +92,7 @@ def _pair(pair: Mapping[str, Any], part: str) -> dict[str, Any]:
       'rejected': pair.get('rejected'),
       'share': pair['vote_share'],
       'opening': ''.join(pair.get('opening', ())),
+      'changed': pair.get('changed', ()),
   }
 
 

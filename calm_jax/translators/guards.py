@@ -6,14 +6,15 @@ A found change is a reason to look, not a proof: 12 may have become "twelve".
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pathlib
 import re
-from typing import Any
 import unicodedata
 
 from calm_jax import console, records
 from calm_jax.translators import translator
+
+Changes = Mapping[translator.Wanted, Sequence[str]]  # by translation
 
 # Digits in one piece, with points, commas or spaces between them.
 _NUMBER = re.compile(
@@ -105,49 +106,52 @@ def changed_facts(source_text: str, translated: str) -> list[str]:
   return changes
 
 
+def flagged(done: Mapping[translator.Wanted, str | None]) -> Changes:
+  """What was changed by those translations that changed a fact."""
+  return {
+      wanted: changes
+      for wanted, translated in done.items()
+      if translated and (changes := changed_facts(wanted[0], translated))
+  }
+
+
+def kinds(changes: Iterable[str]) -> tuple[str, ...]:
+  """What the changes are of, for the flag on a row: letters, numbers, units."""
+  return tuple(sorted({f'{change.split()[0]}s' for change in changes}))
+
+
 def write(
     folder: pathlib.Path,
+    changed: Changes,
     done: Mapping[translator.Wanted, str | None],
     questions: Mapping[translator.Wanted, Iterable[str]],
 ) -> dict[str, int]:
-  """Writes changed_facts.jsonl, if there are any, and counts them."""
+  """Writes changed_facts.jsonl, if there are any, and counts them.
+
+  It says what was changed, for a person to read; `questions` are the ids of
+  those that a text belongs to.
+  """
   path = folder / 'changed_facts.jsonl'
   path.unlink(missing_ok=True)
-  rows = flagged(done, questions)
-  if not rows:
+  if not changed:
     return {}
+  rows = (
+      {
+          'question_ids': sorted(set(questions.get(wanted, ()))),
+          'source': wanted[1],
+          'target': wanted[2],
+          'changes': changes,
+          'text': wanted[0],
+          'translation': done[wanted],
+      }
+      for wanted, changes in changed.items()
+  )
   records.write_jsonl(path, rows)
   console.say(
-      f'  {len(rows)} translations changed a number, a unit or an option'
+      f'  {len(changed)} translations changed a number, a unit or an option'
       f' letter: see {path}'
   )
-  return {'changed_facts': len(rows)}
-
-
-def flagged(
-    done: Mapping[translator.Wanted, str | None],
-    questions: Mapping[translator.Wanted, Iterable[str]],
-) -> list[dict[str, Any]]:
-  """A row for each translation that changed a fact, for a person to read.
-
-  `questions` are the ids of those that a text belongs to.
-  """
-  rows = []
-  for wanted, translated in done.items():
-    text, source, target = wanted
-    changes = changed_facts(text, translated) if translated else []
-    if changes:
-      rows.append(
-          {
-              'question_ids': sorted(set(questions.get(wanted, ()))),
-              'source': source,
-              'target': target,
-              'changes': changes,
-              'text': text,
-              'translation': translated,
-          }
-      )
-  return rows
+  return {'changed_facts': len(changed)}
 
 
 def _plain(text: str) -> str:

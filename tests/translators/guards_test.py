@@ -78,8 +78,11 @@ def test_changed_rows_are_listed_and_counted(tmp_path):
       ('6 mg', 'en', 'fr'): '6 mg',
       ('7 mg', 'en', 'fr'): None,
   }
+  changed = guards.flagged(done)
+  assert changed.keys() == {('5 mg', 'en', 'fr')}
   questions = {('5 mg', 'en', 'fr'): ['q2', 'q1', 'q2']}
-  assert guards.write(tmp_path, done, questions) == {'changed_facts': 1}
+  counts = guards.write(tmp_path, changed, done, questions)
+  assert counts == {'changed_facts': 1}
   path = tmp_path / 'changed_facts.jsonl'
   assert [json.loads(line) for line in path.read_text().splitlines()] == [
       {
@@ -91,5 +94,11 @@ def test_changed_rows_are_listed_and_counted(tmp_path):
           'translation': '5 g',
       }
   ]
-  assert guards.write(tmp_path, {('6', 'en', 'fr'): '6'}, {}) == {}
+  assert guards.write(tmp_path, {}, done, questions) == {}
   assert not path.exists()
+
+
+def test_the_flag_names_each_kind_once():
+  changes = guards.changed_facts('5 mg of B12 (C)', '6 g, 7 kg de B12 (D)')
+  assert guards.kinds(changes) == ('letters', 'numbers', 'units')
+  assert guards.kinds([]) == ()
