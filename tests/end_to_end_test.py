@@ -87,16 +87,13 @@ def test_a_changed_setting_names_its_stage(workdir, tiny_model):
     pipeline.run(changed, workdir)
 
 
-@pytest.mark.parametrize(
-    ('method', 'export'),
-    [('dpo', 'trl_train.jsonl'), ('sft', 'llamafactory_train.json')],
-)
+@pytest.mark.parametrize('method', ['dpo', 'sft'])
 def test_a_file_of_pairs_takes_the_place_of_votes(
-    workdir, tiny_model, tmp_path, method, export
+    workdir, tiny_model, tmp_path, method
 ):
-  file = workdir / 'pair' / export
+  file = workdir / 'pair' / 'train.jsonl'
   if method == 'sft':
-    rows = records.read_jsonl(workdir / 'pair' / 'train.jsonl', records.Pair)
+    rows = records.read_jsonl(file, records.Pair)
     targets = [
         records.Target(r.question_id, r.lang, r.prompt, r.chosen, r.vote_share)
         for r in rows
