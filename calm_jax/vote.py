@@ -62,22 +62,24 @@ def tally(
 
 def tied(vote: records.Vote) -> bool:
   """Whether two or more options share the highest count."""
-  total = collections.Counter()
+  total: dict[str, int] = {}
   for counts in vote.counts.values():
-    total.update(counts)
+    for option, votes in counts.items():
+      total[option] = total.get(option, 0) + votes
   return len(_leaders(total)) > 1
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
   """Writes vote/votes.jsonl, ordered by question id."""
   langs = cfg.sample.languages or cfg.languages
+  ties, seed = cfg.vote.ties, cfg.seed
   groups = ballots.read(workdir, order=langs, parser=cfg.vote.parser)
   found: collections.Counter[str] = collections.Counter()
 
   def votes() -> Iterator[records.Vote]:
     for samples in groups:
-      for vote in tally(samples, ties=cfg.vote.ties, seed=cfg.seed):
-        found.update(_facts(vote, len(samples)))
+      for vote in tally(samples, ties=ties, seed=seed):
+        _count(found, vote, len(samples))
         yield vote
 
   records.write_jsonl(workdir / 'vote' / 'votes.jsonl', votes())
@@ -118,15 +120,15 @@ def _winner(
   return sorted(leaders)[int.from_bytes(digest[:8], 'big') % len(leaders)]
 
 
-def _facts(vote: records.Vote, samples: int) -> dict[str, int]:
-  """What one vote adds to the counts of the stage."""
-  unparsed = {f'unparsed_{lang}': n for lang, n in vote.unparsed.items()}
-  facts = (
-      samples,
-      1,
-      vote.winner is None,
-      tied(vote),
-      not any(vote.counts.values()),
-      sum(unparsed.values()),
-  )
-  return unparsed | dict(zip(_FACTS, map(int, facts), strict=True))
+def _count(
+    found: collections.Counter[str], vote: records.Vote, samples: int
+) -> None:
+  """Adds one vote to the counts of the stage."""
+  found['samples'] += samples
+  found['votes'] += 1
+  found['no_winner'] += vote.winner is None
+  found['ties'] += tied(vote)
+  found['no_answer'] += not any(vote.counts.values())
+  for lang, unparsed in vote.unparsed.items():
+    found['unparsed'] += unparsed
+    found[f'unparsed_{lang}'] += unparsed
