@@ -19,7 +19,7 @@ from calm_jax.qa import ballots, preferences, prompts, remedies
 from calm_jax.retrieval import evidence
 from calm_jax.translators import guards
 
-# A question in all languages, what was picked of it, and what was counted.
+# Questions in all languages, what was picked of them, and what was counted.
 Drafted = tuple[wording.Questions, wording.Drafts, preferences.Counts]
 
 
@@ -154,7 +154,7 @@ def _drafts(
     langs: Sequence[str],
     supports: preferences.Supports,
 ) -> Iterator[Drafted]:
-  """The drafts of one question after the other, and what was counted."""
+  """The drafts of some questions after those of others, and their counts."""
   gold, imitates = cfg.pair.gold, cfg.train.method == 'sft'
   cap = cfg.pair.cap
   options = {
@@ -187,14 +187,16 @@ def _decisions(
 ) -> Iterator[
     tuple[list[records.Sample], list[records.Vote], wording.Questions]
 ]:
-  """Each question's samples, vote and texts; all come in the order of ids."""
+  """Samples, votes and texts of some questions at a time, by their ids."""
   path = workdir / 'vote' / 'votes.jsonl'
   votes = records.read_jsonl(path, records.Vote)
   groups = ballots.read_asked(workdir, order=langs, parser=cfg.vote.parser)
+  vote = next(votes, None)
   for samples, questions in groups:
-    name = samples[0].question_id
-    vote = next((v for v in votes if v.question_id >= name), None)
-    found = [vote] if vote and vote.question_id == name else []
+    found = []
+    while vote is not None and vote.question_id <= samples[-1].question_id:
+      found.append(vote)
+      vote = next(votes, None)
     yield samples, found, questions
 
 

@@ -78,8 +78,9 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, int]:
 
   def votes() -> Iterator[records.Vote]:
     for samples in groups:
+      found['samples'] += len(samples)
       for vote in tally(samples, ties=ties, seed=seed):
-        _count(found, vote, len(samples))
+        _count(found, vote)
         yield vote
 
   records.write_jsonl(workdir / 'vote' / 'votes.jsonl', votes())
@@ -120,11 +121,8 @@ def _winner(
   return sorted(leaders)[int.from_bytes(digest[:8], 'big') % len(leaders)]
 
 
-def _count(
-    found: collections.Counter[str], vote: records.Vote, samples: int
-) -> None:
+def _count(found: collections.Counter[str], vote: records.Vote) -> None:
   """Adds one vote to the counts of the stage."""
-  found['samples'] += samples
   found['votes'] += 1
   found['no_winner'] += vote.winner is None
   found['ties'] += tied(vote)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from calm_jax import records, translators
 from calm_jax.qa import answers, languages, preferences, prompts
@@ -48,37 +46,38 @@ def worded(
   sample went on from. `changed` flags the rows that are worded with it.
   """
   counts: preferences.Counts = collections.Counter()
-  rows: dict[records.Pair | records.Target, tuple[str, ...]] = {}
+  rows: dict[tuple[Any, ...], records.Pair | records.Target] = {}
   asked: dict[tuple[str, str], str] = {}
-  texts: dict[tuple[str, ...], Side] = {}
+  texts: dict[tuple[str, str, str, int], Side] = {}
+
+  def side(sample: records.Sample, question: records.Question) -> Side:
+    key = question.id, question.lang, sample.lang, sample.index
+    if key not in texts:
+      texts[key] = _side(sample, question, translated, changed, rebuild)
+    return texts[key]
+
   for draft in drafts:
-    where = draft.chosen.question_id, draft.lang
+    sample = draft.chosen
+    where = sample.question_id, draft.lang
     question = questions[where]
-    if where not in asked:
-      asked[where] = render(question)
-    sides = []
-    for sample in (draft.chosen, draft.rejected):
-      if sample is not None:
-        key = (*where, sample.lang, str(sample.index))
-        if key not in texts:
-          texts[key] = _completion(
-              sample, question, translated, changed, rebuild
-          )
-        sides.append(texts[key])
-    if problem := next((side.problem for side in sides if side.problem), ''):
+    chosen = side(sample, question)
+    rejected = side(draft.rejected, question) if draft.rejected else None
+    if problem := chosen.problem or (rejected.problem if rejected else ''):
       counts[problem] += 1
       continue
-    chosen = draft.chosen
-    opening = (openings or {}).get((where[0], chosen.lang, chosen.index), ())
-    row = _row(draft, asked[where], [side.text for side in sides], opening)
-    known = len(rows)
-    rows.setdefault(row, sides[0].changed)
-    if len(rows) == known:
+    opening = ()
+    if openings:
+      opening = openings.get((where[0], sample.lang, sample.index), ())
+    # A target does not say whose answer it was.
+    pair = (sample.lang, rejected.text) if rejected else ()
+    key = (*where, chosen.text, *pair, opening)
+    if key in rows:
       counts['duplicate'] += 1
-  return [
-      msgspec.structs.replace(row, changed=flag) if flag else row
-      for row, flag in rows.items()
-  ], counts
+      continue
+    if where not in asked:
+      asked[where] = render(question)
+    rows[key] = _row(draft, asked[where], chosen, rejected, opening)
+  return list(rows.values()), counts
 
 
 def wanted(
@@ -101,7 +100,7 @@ def _body(sample: records.Sample, rebuild: bool) -> str:
   return sample.text
 
 
-def _completion(
+def _side(
     sample: records.Sample,
     question: records.Question,
     translated: Mapping[translators.Wanted, str | None],
@@ -132,21 +131,29 @@ def _completion(
 def _row(
     draft: preferences.Draft,
     prompt: str,
-    sides: list[str],
+    chosen: Side,
+    rejected: Side | None,
     opening: tuple[str, ...],
 ) -> records.Pair | records.Target:
-  chosen = draft.chosen
-  if draft.rejected is None:
+  question_id, lang = draft.chosen.question_id, draft.lang
+  if rejected is None:
     return records.Target(
-        chosen.question_id, draft.lang, prompt, sides[0], draft.share, opening
+        question_id=question_id,
+        lang=lang,
+        prompt=prompt,
+        completion=chosen.text,
+        vote_share=draft.share,
+        opening=opening,
+        changed=chosen.changed,
     )
   return records.Pair(
-      question_id=chosen.question_id,
-      lang=draft.lang,
+      question_id=question_id,
+      lang=lang,
       prompt=prompt,
-      chosen=sides[0],
-      rejected=sides[1],
-      chosen_lang=chosen.lang,
+      chosen=chosen.text,
+      rejected=rejected.text,
+      chosen_lang=draft.chosen.lang,
       vote_share=draft.share,
       opening=opening,
+      changed=chosen.changed,
   )

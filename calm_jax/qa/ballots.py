@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
 import pathlib
 
 import msgspec
@@ -17,13 +18,13 @@ from calm_jax.qa import answers, languages
 PARSERS = ('default', 'authors')
 Key = tuple[str, str]  # question id, language
 
-_AT_ONCE = 1000  # questions whose samples are in memory together
+_AT_ONCE = 250  # questions whose samples are in memory together
 
 
 def read(
     workdir: pathlib.Path, *, order: Sequence[str], parser: str
 ) -> Iterator[list[records.Sample]]:
-  """The samples of one question after the other, questions by id.
+  """All samples of some questions after those of others, questions by id.
 
   Those of a question are ordered by language as given, then index.
 
@@ -39,7 +40,7 @@ def read(
 def read_asked(
     workdir: pathlib.Path, *, order: Sequence[str], parser: str
 ) -> Iterator[tuple[list[records.Sample], dict[Key, records.Question]]]:
-  """As `read`, with the question in all of its languages."""
+  """As `read`, with the questions in all of their languages."""
   asked = _asked(workdir)
   asked.index(records.Question, 'id')
   return _read(workdir, asked, order, parser)
@@ -100,12 +101,11 @@ def _read(
     names = ids[start : start + _AT_ONCE]
     found = shelf.records(records.Sample, names)
     questions = asked.records(records.Question, names)
-    for name in names:
-      samples = ordered(found.pop(name), order)
-      mine = {(name, q.lang): q for q in questions.pop(name)}
-      if parser != 'default':
-        samples = reread(samples, mine)
-      yield samples, mine
+    samples = ordered(itertools.chain.from_iterable(found.values()), order)
+    mine = {(q.id, q.lang): q for same in questions.values() for q in same}
+    if parser != 'default':
+      samples = reread(samples, mine)
+    yield samples, mine
 
 
 def _reread(
