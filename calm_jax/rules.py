@@ -221,6 +221,7 @@ RULES: dict[str, Check] = {
     'vote.parser': _one_of('default', 'authors'),
     'translate.backend': _one_of(*translators.BACKENDS),
     'translate.path': _text,
+    'translate.max_new_tokens': _whole(1),
     'translate.max_cost': _number('[0, inf)'),
     'translate.price': _number('[0, inf)'),
     'translate.project': _project,

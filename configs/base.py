@@ -67,6 +67,8 @@ def get_config():
   c.translate = ConfigDict()  # of questions and of winning explanations
   c.translate.backend = 'none'  # or model, files, google, nllb, apertium
   c.translate.path = ''  # folder of translations (files) or models (nllb)
+  # Tokens of a translation by the model; a longer one is counted, not used.
+  c.translate.max_new_tokens = 1024
   c.translate.max_cost = 0.0  # USD that google may cost a workdir, 0: no limit
   c.translate.price = 20.0  # USD per million characters: check your provider's
   c.translate.project = ''  # Google Cloud project: API v3; empty: v2

@@ -16,6 +16,7 @@ def get_config():
   c.data.name = 'demo'
   c.sample.m = 2
   c.sample.max_new_tokens = 8
+  c.translate.max_new_tokens = 24
   c.sample.answer = 'two_stage'  # random weights never name an option
   c.sample.slots = 4
   c.sample.shard = 4

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -72,6 +73,20 @@ def tiny_model(tmp_path_factory) -> pathlib.Path:
       'chat_template': TEMPLATE,
   }
   (folder / 'tokenizer_config.json').write_text(json.dumps(settings))
+  return folder
+
+
+@pytest.fixture(scope='session')
+def ending_model(tiny_model, tmp_path_factory) -> pathlib.Path:
+  """The tiny model, but that some of its texts come to an end: read only."""
+  from safetensors import numpy as safetensors
+
+  folder = tmp_path_factory.mktemp('models') / 'ending'
+  shutil.copytree(tiny_model, folder)
+  path = folder / 'model.safetensors'
+  weights = safetensors.load_file(path)
+  weights['lm_head.weight'][-1] *= 3  # of the last token, <|im_end|>
+  safetensors.save_file(weights, path)
   return folder
 
 

@@ -54,8 +54,8 @@ def end(started, status=0):
 
 
 @pytest.fixture(scope='module')
-def runner(tiny_model, tmp_path_factory):
-  return Runner(tiny_model, tmp_path_factory.mktemp('cache'))
+def runner(ending_model, tmp_path_factory):
+  return Runner(ending_model, tmp_path_factory.mktemp('cache'))
 
 
 @pytest.fixture(scope='module')

@@ -198,7 +198,7 @@ def medical(model, questions, corpus):
   cfg.sample.answer = 'two_stage'
   cfg.sample.slots = 32
   cfg.vote.ties = 'seeded'
-  cfg.translate.backend = 'model'
+  cfg.translate.backend, cfg.translate.max_new_tokens = 'model', 32
   cfg.retrieve.backend, cfg.retrieve.mode = 'lancedb', 'text'
   cfg.retrieve.format, cfg.retrieve.corpus = 'textbooks', str(corpus)
   cfg.retrieve.query = 'stem_and_options'
@@ -257,11 +257,17 @@ def check_medical(folder):
 
 
 def test_real_medical_questions_on_a_tiny_model(
-    tmp_path, selfrag_model, questions, corpus
+    tmp_path, ending_model, questions, corpus
 ):
   pytest.importorskip('lancedb', reason='needs the extra retrieval')
-  pipeline.run(medical(selfrag_model, questions, corpus), tmp_path)
-  check_medical(tmp_path)
+  model = tmp_path / 'model'
+  add_reflection_tokens.add(ending_model, model, seed=0)
+  folder = tmp_path / 'run'
+  pipeline.run(medical(model, questions, corpus), folder)
+  check_medical(folder)
+  # Some explanations came to no end: they are counted, and in no pair.
+  counted = counts(folder, 'pair')
+  assert counted['untranslated'] >= counted['cut_translations'] > 0
 
 
 def test_real_medical_questions_on_the_small_model(tmp_path, questions, corpus):

@@ -96,6 +96,7 @@ def test_a_good_config_passes(cfg):
         ('vote.ties', 'first', "did you mean 'first_seen'?"),
         ('vote.parser', 'author', "did you mean 'authors'?"),
         ('translate.backend', 'file', "did you mean 'files'?"),
+        ('translate.max_new_tokens', 0, 'at least 1'),
         ('translate.max_cost', -1.0, '[0, inf)'),
         ('translate.max_cost', float('nan'), '[0, inf)'),
         ('translate.price', -0.1, '[0, inf)'),

@@ -20,6 +20,7 @@ from calm_jax.lm import (
 )
 from calm_jax.lm import policy as policy_lib
 from calm_jax.lm import shapes as shapes_lib
+from calm_jax.lm import tokenizer as tokenizer_lib
 
 # Prompts are padded to one of these, the few longer ones to doublings.
 _WIDTHS = 128, 256
@@ -38,9 +39,10 @@ def text_generator(
     slot_count: int | str,
     max_new_tokens: int,
     template: str = '',
-) -> Callable[[list[str]], list[str]]:
+) -> Callable[[list[str]], list[str | None]]:
   """Loads a model; the function it returns answers user messages greedily.
 
+  An answer that does not come to its end in max_new_tokens is None.
   It uses the devices of this process alone: others neither help nor wait.
   """
   devices = sharding.make_local_mesh(*mesh)
@@ -67,19 +69,28 @@ def text_generator(
       policy, model_on, slot_count=chosen, max_new_tokens=max_new_tokens
   )
 
-  def generate(prompts: list[str]) -> list[str]:
+  def generate(prompts: list[str]) -> list[str | None]:
     requests = [
         sampler.Request(tuple(policy.tokenizer.chat_prompt(p)), digests=(0,))
         for p in prompts
     ]
-    texts = [''] * len(requests)
+    texts: list[str | None] = [None] * len(requests)
     for plan, indices in _alike(requests, max_new_tokens).items():
       found = complete(plan, [requests[i] for i in indices])
       for i, (completion,) in zip(indices, found, strict=True):
-        texts[i] = policy.tokenizer.decode(completion.tokens, continuation=True)
+        texts[i] = whole(completion, policy.tokenizer)
     return texts
 
   return generate
+
+
+def whole(
+    completion: sampler.Completion, tokenizer: tokenizer_lib.Tokenizer
+) -> str | None:
+  """The text of a completion that came to its end."""
+  if completion.stop_reason == 'length':
+    return None
+  return tokenizer.decode(completion.tokens, continuation=True)
 
 
 def shapes(longest: int, max_new_tokens: int) -> shapes_lib.Shapes:

@@ -8,10 +8,12 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from calm_jax import console
 from calm_jax.qa import prompts
 from calm_jax.translators import translator
 
-Generate = Callable[[list[str]], list[str]]
+# None: it did not come to its end.
+Generate = Callable[[list[str]], list[str | None]]
 
 
 def problem(path: str) -> str | None:
@@ -24,7 +26,7 @@ def depends(cfg: ConfigDict) -> dict[str, str]:
   return {
       'translator.dtype': cfg.dtype,
       'translator.seed': str(cfg.seed),
-      'translator.max_new_tokens': str(cfg.sample.max_new_tokens),
+      'translator.max_new_tokens': str(cfg.translate.max_new_tokens),
       'translator.template': cfg.prompt.template,
   }
 
@@ -35,7 +37,7 @@ def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
   from calm_jax.lm import hub
 
   weights = hub.resolve(cfg.model, cfg.revision)
-  limit, template = cfg.sample.max_new_tokens, cfg.prompt.template
+  template = cfg.prompt.template
 
   def load() -> Generate:
     from calm_jax.lm import writer
@@ -46,11 +48,12 @@ def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
         dtype=cfg.dtype,
         mesh=(cfg.mesh.data, cfg.mesh.fsdp, cfg.mesh.tensor),
         slot_count=cfg.sample.slots,
-        max_new_tokens=limit,
+        max_new_tokens=cfg.translate.max_new_tokens,
         template=template,
     )
 
-  identity = f'{hub.identity(weights)}:{cfg.dtype}:{limit}'
+  # Not their limit: what was not cut is the same with any.
+  identity = f'{hub.identity(weights)}:{cfg.dtype}'
   if template:
     identity += f':{template}'
   return Model(load, identity=identity)
@@ -66,6 +69,7 @@ class Model(translator.Translator):
     """
     self._load = load
     self._generate: Generate | None = None
+    self._cut = 0
     # A new wording of the prompt makes new translations.
     wording = prompts.translation('', 'en', 'fr')
     digest = hashlib.sha256(wording.encode()).hexdigest()[:16]
@@ -84,4 +88,15 @@ class Model(translator.Translator):
     asked = [prompts.translation(text, source, target) for text in texts]
     if self._generate is None:
       self._generate = self._load()
-    return [text.strip() or None for text in self._generate(asked)]
+    written = self._generate(asked)
+    self._cut += written.count(None)
+    return [(text and text.strip()) or None for text in written]
+
+  def end(self) -> dict[str, float]:
+    if not self._cut:
+      return {}
+    console.say(
+        f'  {self._cut} translations were cut, and are not used: raise'
+        ' config.translate.max_new_tokens'
+    )
+    return {'cut_translations': self._cut}

@@ -1,6 +1,8 @@
-"""The shapes that texts are written in: few, whatever the texts are."""
+"""Texts are whole, and written in few shapes, whatever they are."""
 
 from __future__ import annotations
+
+import types
 
 from calm_jax.lm import sampler, writer
 
@@ -29,3 +31,13 @@ def test_requests_of_the_same_shapes_are_written_together():
   request = lambda length: sampler.Request((7,) * length, digests=(0,))
   found = writer._alike([request(n) for n in (9, 700, 200, 600, 300)], 64)
   assert list(found.values()) == [[0, 2], [1, 3], [4]]
+
+
+def test_a_text_that_was_cut_is_none():
+  spell = lambda ids, *, continuation: ' '.join(map(str, ids))
+  tokenizer = types.SimpleNamespace(decode=spell)
+  found = [
+      writer.whole(sampler.Completion((7, 8), None, -1.0, reason), tokenizer)
+      for reason in ('stop', 'length')
+  ]
+  assert found == ['7 8', None]

@@ -8,7 +8,7 @@ import pytest
 from calm_jax import translators
 from calm_jax.lm import hub, writer
 from calm_jax.qa import prompts
-from calm_jax.translators import files, model, none
+from calm_jax.translators import cache, files, model, none
 
 
 def _folder(tmp_path, **tables):
@@ -80,6 +80,18 @@ def test_the_model_is_asked_in_the_wording_of_the_prompts():
   translator = model.Model(lambda: generate, identity='m')
   assert translator.translate(['cat', 'dog'], 'en', 'fr') == ['chat', None]
   assert asked == [prompts.translation(t, 'en', 'fr') for t in ('cat', 'dog')]
+  assert translator.end() == {}
+
+
+def test_what_the_model_did_not_end_is_counted_and_not_kept(tmp_path, capsys):
+  inner = model.Model(lambda: lambda _: [None, 'chien', ''], identity='m')
+  path = tmp_path / 'model.jsonl'
+  translator = cache.Cached(inner, path, backend='model')
+  texts = ['cat', 'dog', 'cow']
+  assert translator.translate(texts, 'en', 'fr') == [None, 'chien', None]
+  assert translator.end() == {'cut_translations': 1}
+  assert 'raise config.translate.max_new_tokens' in capsys.readouterr().out
+  assert len(path.read_text('utf-8').splitlines()) == 1
 
 
 def test_the_model_is_loaded_once_and_only_when_needed():
@@ -151,16 +163,17 @@ def test_build_gives_the_model_a_cache_and_loads_it_late(tmp_path, monkeypatch):
   cfg = ConfigDict(
       settings
       | {
-          'sample': {'max_new_tokens': 9, 'slots': 4},
+          'sample': {'slots': 4},
           'prompt': {'template': 'selfrag'},
           'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1},
-          'translate': {'backend': 'model', 'path': ''},
+          'translate': {'backend': 'model', 'path': '', 'max_new_tokens': 9},
       }
   )
   for _ in range(2):
-    # The second one finds the text on disk and loads no model.
+    # The second one finds the text on disk and loads no model, for any limit.
     translator = translators.build(cfg, tmp_path)
     assert translator.translate(['cat'], 'en', 'fr') == ['chat']
+    cfg.translate.max_new_tokens += 1
   shape = {'mesh': (-1, 1, 1), 'slot_count': 4, 'max_new_tokens': 9}
   assert calls == [settings | shape | {'template': 'selfrag'}]
   assert (tmp_path / 'translations' / 'model.jsonl').is_file()
