@@ -192,16 +192,17 @@ def _tables(
 ) -> list[comparison.Table]:
   """One table a setting; the paper's rows stand beside the systems they name.
 
-  Where a setting has parts (of several data sets), the paper is of the whole.
+  Where a setting has parts (of several data sets), the paper's table says
+  whether it is of the whole or of which of them.
   """
   tables = []
   for setting, answers in groups.items():
     langs = {la for a in answers.values() for la in a.languages}
     ordered = [lang for lang in languages.LANGUAGES if lang in langs]
-    part = any(setting.startswith(f'{whole}: ') for whole in groups)
-    beside = None
-    if known and not known.of_votes and not part:
-      beside = _beside(known, answers, groups)
+    whole = max((w for w in groups if setting.startswith(f'{w}: ')), default='')
+    part = setting.removeprefix(f'{whole}: ') if whole else ''
+    told = known.of(part) if known and not known.of_votes else None
+    beside = _beside(told, answers, groups) if told else None
     tables.append(
         comparison.table(setting, scores, langs=ordered, known=beside)
     )

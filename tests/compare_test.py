@@ -155,6 +155,36 @@ def test_a_setting_of_two_data_sets_is_shown_whole_and_in_parts(tmp_path):
   assert found['xcsqa dev: us', 'base', 'en']['paper'] == ''
 
 
+def test_a_table_of_each_country_stands_beside_it_and_not_the_whole(
+    tmp_path, monkeypatch
+):
+  told = {'us': {'base': {'en': 61.5}}, 'mainland': {'base': {'zh': 40.5}}}
+  table = paper.Table('Table 9', ('base', 'calm'), parts=told)  # made up
+  monkeypatch.setitem(paper.TABLES, 'table9_full_medqa', table)
+  base = system(
+      tmp_path,
+      'base',
+      {'en': 'AABB', 'zh': 'AABB', 'fr': 'AABB'},
+      dataset=lambda name: 'us' if name in ('q0', 'q1') else 'mainland',
+  )
+  run([base], tmp_path, table='table9_full_medqa')
+  found = cells(tmp_path)
+  us, mainland = found['xcsqa dev: us', 'base', 'en'], 'xcsqa dev: mainland'
+  assert (us['value'], us['paper']) == ('100.0', '61.5')
+  assert float(us['difference']) == pytest.approx(38.5)
+  assert found[mainland, 'base', 'zh']['paper'] == '40.5'
+  shown = {where: row['paper'] for where, row in found.items() if row['paper']}
+  assert len(shown) == 2
+  assert ('xcsqa dev', 'calm', 'en') not in found  # not run, and not of these
+  assert found[mainland, 'calm', 'en']['value'] == ''
+  lines = (tmp_path / 'compare' / 'table.md').read_text('utf-8').splitlines()
+  assert [line for line in lines if line.startswith('## ')] == [
+      '## xcsqa dev',
+      '## Table 9, us',
+      '## Table 9, mainland',
+  ]
+
+
 def test_systems_that_were_asked_other_questions_stand_apart(tmp_path):
   one = system(tmp_path, 'one', {'en': 'AA', 'fr': 'AB'})
   two = system(tmp_path, 'two', {'en': 'AAA', 'fr': 'ABA'})
