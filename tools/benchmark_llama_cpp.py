@@ -31,9 +31,11 @@ class Generate:
       gguf: str,
       peer: work.Peer,
       questions: Sequence[work.Question],
+      *,
+      draws: work.Draws,
   ):
     self._program, self._gguf = program, gguf
-    self.peer, self._questions = peer, questions
+    self.peer, self._questions, self._draws = peer, questions, draws
     self._stack = contextlib.ExitStack()
     self._server: servers.Server | None = None
     self.version = ''
@@ -42,7 +44,7 @@ class Generate:
     self._stack.close()
     self._server = None
 
-  def start(self, slots: int) -> None:
+  def start(self, size: int) -> None:
     """A server with so many slots, in place of the one before."""
     self.close()
     context = _SPARE + max(
@@ -52,27 +54,19 @@ class Generate:
         servers.serve(
             self._program,
             self._gguf,
-            slots=slots,
+            slots=size,
             context=context,
             threads=self.peer.threads,
         )
     )
     self.version = self._server.check(self.peer)
     # Reads the file: the first pass is not the one to pay for it.
-    short = [q._replace(answers=(1,)) for q in self._questions[:slots]]
+    short = [q._replace(answers=(1,)) for q in self._questions[:size]]
     self._run(short)
 
-  def probe(self, sizes: Sequence[int]) -> dict[int, float]:
-    """Tokens per CPU second of the whole work, by the number of slots."""
-    rates = {}
-    for slots in sizes:
-      self.start(slots)
-      run = self.run()
-      rates[slots] = run.done / run.cpu_seconds
-    return rates
-
-  def run(self) -> work.Run:
-    return self._run(self._questions)
+  def run(self, every: int = 1) -> work.Run:
+    """A pass over all questions, or every so manieth."""
+    return self._run(self._questions[::every])
 
   def peak_memory(self) -> int:
     return work.peak_resident(self.started().pid)
@@ -132,9 +126,9 @@ class Generate:
             'id_slot': slot,
             # Else the next turn would find the prompts of this one.
             'cache_prompt': cached,
-            'samplers': ['top_p', 'temperature'],
-            'temperature': 1.0,
-            'top_p': 0.9,
+            # As transformers and we do.
+            'samplers': ['temperature', 'top_k', 'top_p'],
+            **self._draws._asdict(),
             'n_probs': 0,
         },
     )

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from calm_jax import console
-from calm_jax.lm import config, decoder, tokenizer, weights
+from calm_jax.lm import config, decoder, sharding, tokenizer, weights
 from tools import benchmark_work as work
 
 
@@ -65,17 +66,20 @@ class Model(NamedTuple):
   params: decoder.Params
   dtype: str
   corpus: Sequence[int]
+  mesh: Mesh
 
 
-def random_model(shape: str, dtype: str, seed: int) -> Model:
+def random_model(
+    shape: str, dtype: str, seed: int, mesh: Mesh | None = None
+) -> Model:
   """Random weights whose next token is about as uncertain as a real model's."""
   if shape not in SHAPES:
     raise ValueError(f'--shape={shape}: there are {", ".join(SHAPES)}')
-  cfg = SHAPES[shape]
-  params = decoder.init(cfg, jax.random.key(seed), jnp.dtype(dtype))
+  cfg, mesh = SHAPES[shape], mesh or _one_device()
+  params = _init(cfg, jax.random.key(seed), jnp.dtype(dtype), mesh)
   params['norm_D'] *= peaked_norm(cfg)
   corpus = work.random_corpus(cfg.vocab_size, seed)
-  return Model(cfg, jax.block_until_ready(params), dtype, corpus)
+  return Model(cfg, jax.block_until_ready(params), dtype, corpus, mesh)
 
 
 def peaked_norm(cfg: decoder.DecoderConfig) -> float:
@@ -88,18 +92,33 @@ def peaked_norm(cfg: decoder.DecoderConfig) -> float:
   return wanted / (0.02 * math.sqrt(cfg.model_dim))
 
 
-def load_model(folder: pathlib.Path, dtype: str) -> Model:
+def load_model(folder: pathlib.Path, dtype: str, mesh: Mesh) -> Model:
   """The weights of a folder; prompts are cut out of bundled questions."""
   cfg = weights.read_config(folder)
-  params = weights.load(folder, cfg, dtype=dtype)
+  place = None if mesh.size == 1 else sharding.place(mesh)
+  params = weights.load(folder, cfg, dtype=dtype, place=place)
   # Natural text: random ids would surprise a real model.
   corpus = tokenizer.load(folder).encode(_text())
-  return Model(cfg, jax.block_until_ready(params), dtype, corpus)
+  return Model(cfg, jax.block_until_ready(params), dtype, corpus, mesh)
 
 
 def config_json(cfg: decoder.DecoderConfig) -> dict[str, Any]:
   """The same dimensions, for other tools."""
   return config.to_json(cfg)
+
+
+def _one_device() -> Mesh:
+  return sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+
+
+def _init(cfg: decoder.DecoderConfig, key, dtype, mesh: Mesh) -> decoder.Params:
+  if mesh.size == 1:
+    return decoder.init(cfg, key, dtype)
+  layout = sharding.of(mesh, decoder.abstract(cfg, dtype))
+  # Under jit no device ever holds more than its own part.
+  return jax.jit(
+      lambda key: decoder.init(cfg, key, dtype), out_shardings=layout
+  )(key)
 
 
 def _text() -> str:

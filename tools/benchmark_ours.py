@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 import tempfile
 import time
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
+from calm_jax import training_settings
 from calm_jax.lm import (
     batches,
+    batching,
     checkpoint,
     journal,
     loop,
+    memory,
+    remat,
     roofline,
     sampler,
     sampling,
+    shapes,
     sharding,
     slots,
     steps,
     training,
 )
 from calm_jax.lm import lora as lora_lib
-from calm_jax.lm import optimizer as optimizers
 from tools import benchmark_model
 from tools import benchmark_work as work
 
-LORA = lora_lib.LoraConfig(8, 16.0, ('q_proj', 'v_proj'))
-LEARNING_RATE = 5e-6
+_DRAWS = work.Draws()
 _SHAPES = 6
+_SUFFIX = 4  # tokens of '\nAnswer:' and what is around it
+_SIDES = {'dpo': 2, 'sft': 1}  # answers to a prompt
 
 
 class Sampling:
@@ -42,59 +49,101 @@ class Sampling:
       model: benchmark_model.Model,
       questions: Sequence[work.Question],
       *,
-      slot_count: int,
       max_new_tokens: int,
       seed: int,
+      draws: work.Draws = _DRAWS,
+      two_stage: bool = False,
   ):
     self._model, self._questions, self._seed = model, questions, seed
+    # As long as those of a question in English.
+    corpus = model.corpus
+    ending = sampler.Ending(tuple(corpus[:_SUFFIX]), tuple(range(2, 7)))
+    self._ending = ending if two_stage else None
     self._settings = slots.Settings(
-        slots=slot_count,
+        slots=1,
         max_new_tokens=max_new_tokens,
         stop_ids=(),
-        temperature=1.0,
-        top_p=0.9,
+        **draws._asdict(),
     )
+    self._shapes: shapes.Shapes | None = None
+
+  @property
+  def chosen(self) -> dict[str, int]:
+    """What was asked for, or was found to fit."""
+    return {'slots': self._settings.slots}
+
+  def settle(self, count: int | str) -> None:
+    """From now on with so many slots, or 'auto', as in a run.
+
+    Raises:
+      ValueError: they do not fit on a device.
+    """
+    model = self._model
+    cut = batching.settle(
+        None,
+        memory.Model(model.cfg, model.dtype, model.mesh),
+        [self._requests(self._questions, short=False)],
+        slots=count,
+        max_new_tokens=self._settings.max_new_tokens,
+    )
+    self._shapes = cut.shapes
+    self._settings = dataclasses.replace(self._settings, slots=cut.slots)
+
+  def start(self, size: int) -> None:
+    """Settles and warms up."""
+    self.settle(size)
+    self.warm_up()
 
   def warm_up(self) -> None:
     """Compiles: every prompt is read, few tokens are drawn.
 
     Some answers take a second look, so that the run ends in fewer slots.
     """
-    self._run(short=True)
+    self._run(self._questions, short=True)
 
-  def run(self) -> work.Run:
-    return self._run(short=False)
+  def run(self, every: int = 1) -> work.Run:
+    """A pass over all questions, or every so manieth."""
+    return self._run(self._questions[::every], short=False)
 
   def floor(self, device: roofline.Device) -> float:
-    """Seconds that the device needs at least."""
+    """Seconds that the devices need at least, if all had the same to do."""
     questions = [
         roofline.Question(len(q.prompt), q.answers) for q in self._questions
     ]
-    return roofline.sampling(
+    seconds = roofline.sampling(
         self._model.cfg, device, questions, slots=self._settings.slots
     )
+    return seconds / self._model.mesh.size
 
-  def _run(self, *, short: bool) -> work.Run:
+  def _requests(
+      self, questions: Sequence[work.Question], *, short: bool
+  ) -> list[sampler.Request]:
     few = self._settings.chunk + 1
-    requests = [
+    return [
         sampler.Request(
             q.prompt,
             tuple(
                 sampling.sample_digest(str(i), '', j)
                 for j in range(len(q.answers))
             ),
+            ending=self._ending,
             limits=(few, *[1] * (len(q.answers) - 1)) if short else q.answers,
         )
-        for i, q in enumerate(self._questions)
+        for i, q in enumerate(questions)
     ]
-    model = self._model
+
+  def _run(
+      self, questions: Sequence[work.Question], *, short: bool
+  ) -> work.Run:
+    requests, model = self._requests(questions, short=short), self._model
     start, cpu = time.monotonic(), time.process_time()
     _, stats = sampler.run(
-        steps.decoder_steps(model.cfg, model.dtype),
+        steps.decoder_steps(model.cfg, model.dtype, model.mesh),
         (model.params, None),
         requests,
         self._settings,
         seed=self._seed,
+        shapes=self._shapes,
     )
     return work.Run(
         time.monotonic() - start,
@@ -116,21 +165,34 @@ class Training:
       self,
       model: benchmark_model.Model,
       pairs: Sequence[work.Pair],
-      *,
-      batch: int,
-      seed: int,
+      cfg: ConfigDict,
   ):
-    self._model, self._pairs, self._seed = model, pairs, seed
-    self._mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
-    rows = [batches.Row(p.prompt, (p.chosen, p.rejected)) for p in pairs]
-    plan = batches.Plan(len(rows), batch, accumulation=1, epochs=1, seed=seed)
-    schedule = optimizers.make_schedule(
-        'cosine', peak=LEARNING_RATE, warmup_ratio=0.1, steps=plan.steps
+    self._model, self._pairs, self._cfg = model, pairs, cfg
+    self._mesh, parts = model.mesh, sharding.rows(model.mesh)
+    rows = [
+        batches.Row(
+            p.prompt, (p.chosen, p.rejected)[: _SIDES[cfg.train.method]]
+        )
+        for p in pairs
+    ]
+    self._lora = lora_lib.LoraConfig(
+        cfg.lora.rank, cfg.lora.alpha, tuple(cfg.lora.targets)
     )
-    self._optimizer = optimizers.adamw(
-        schedule, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0, clip_norm=1.0
+    self._remat, _ = remat.settle(
+        memory.Model(model.cfg, model.dtype, model.mesh),
+        {'train': rows},
+        asked=cfg.train.remat,
+        lora=self._lora,
+        batch=cfg.train.batch_size,
+        eval_batch=cfg.train.eval_batch_size,
+        chunk=training.Objective.chunk,
     )
-    objective = training.Objective('dpo', LORA.scale)
+    objective = training_settings.objective(cfg, remat=self._remat)
+    plan = training_settings.plan(cfg, rows, parts=parts)
+    schedule, self._optimizer = training_settings.optimizer(
+        cfg, steps=plan.steps
+    )
+    zeros = np.zeros((len(rows), 2), np.float32)
     step = training.make_step(model.cfg, objective, self._optimizer, self._mesh)
     self._tokens = 0
 
@@ -142,16 +204,21 @@ class Training:
         mesh=self._mesh,
         params=model.params,
         plan=plan,
-        train=loop.Data(rows, np.zeros((len(rows), 2), np.float32)),
+        train=loop.Data(rows, zeros if objective.has_reference else None),
         val=loop.Data([]),
         step=counted,
         evaluate=training.make_evaluation(model.cfg, objective, self._mesh),
         schedule=schedule,
-        eval_batch=batch,
+        eval_batch=cfg.train.eval_batch_size * parts,
         eval_every=plan.steps,
         # As in a long run: the few steps here stand for many.
         shapes=_SHAPES,
     )
+
+  @property
+  def chosen(self) -> dict[str, int]:
+    """What was asked for, or what memory asks for."""
+    return {'remat': int(self._remat)}
 
   def warm_up(self) -> None:
     """Compiles: an epoch meets every shape."""
@@ -159,9 +226,10 @@ class Training:
 
   def run(self) -> work.Run:
     """From the first step to the last, the checkpoint after it not counted."""
-    lora = lora_lib.init(self._model.cfg, LORA, jax.random.key(self._seed))
+    key = jax.random.key(self._cfg.seed)
+    lora = lora_lib.init(self._model.cfg, self._lora, key)
     state = training.TrainState(jnp.int32(0), lora, self._optimizer.init(lora))
-    state = sharding.replicate(self._mesh, state)
+    state = sharding.place_tree(self._mesh, state)
     marks = []
 
     def mark(count: int, note: str) -> None:
@@ -178,7 +246,7 @@ class Training:
           ) as kept,
       ):
         loop.run(self._job, state, journal=log, checkpoints=kept, advance=mark)
-    tokens = sum(len(p.prompt + p.chosen + p.rejected) for p in self._pairs)
+    tokens = sum(batches.lengths(self._job.train.rows))
     seconds, cpu_seconds = (
         b - a for a, b in zip(marks[0], marks[-1], strict=True)
     )
@@ -190,9 +258,10 @@ class Training:
     return work.Run(seconds, cpu_seconds, len(self._pairs), details)
 
   def floor(self, device: roofline.Device) -> float:
-    """Seconds that the device needs at least."""
+    """Seconds that the devices need at least, each layer computed once."""
+    two = _SIDES[self._cfg.train.method] == 2
     pairs = [
-        roofline.Pair(len(p.prompt), len(p.chosen), len(p.rejected))
+        roofline.Pair(len(p.prompt), len(p.chosen), two * len(p.rejected))
         for p in self._pairs
     ]
-    return roofline.dpo(self._model.cfg, device, pairs)
+    return roofline.dpo(self._model.cfg, device, pairs) / self._mesh.size

@@ -6,7 +6,7 @@ or count for the other's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import tempfile
 import time
 from typing import Any
@@ -21,6 +21,12 @@ from trl.trainer import dpo_config, dpo_trainer
 from tools import benchmark_work as work
 
 _QUIET = 40  # logging.ERROR
+# Ours warms up before a constant rate too.
+_SCHEDULES = {
+    'cosine': 'cosine',
+    'linear': 'linear',
+    'constant': 'constant_with_warmup',
+}
 
 
 class Generate:
@@ -31,50 +37,40 @@ class Generate:
       peer: work.Peer,
       questions: Sequence[work.Question],
       *,
-      max_new_tokens: int,
+      draws: work.Draws,
   ):
-    self._peer, self._model = peer, _load(peer)
+    self._peer, self._model, self._batch = peer, _load(peer), 1
     self._model.eval()
     # Of like length in a batch: the least padding.
     self._questions = sorted(questions, key=lambda q: len(q.prompt))
     # What is None in the settings would be taken from the model's own.
     self._model.generation_config = transformers.GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=0.9,
-        max_new_tokens=max_new_tokens,
+        do_sample=draws.temperature > 0,
+        **(draws._asdict() if draws.temperature > 0 else {}),
+        max_new_tokens=max(n for q in questions for n in q.answers),
         pad_token_id=work.PAD,
     )
     torch.manual_seed(peer.seed)
 
-  def probe(self, batches: Sequence[int]) -> dict[int, float]:
-    """Tokens per second of one batch of each size, from the middle."""
-    rates = {}
-    for batch in batches:
-      count = max(1, batch // len(self._questions[0].answers))
-      start = max(0, (len(self._questions) - count) // 2)
-      rates[batch] = self._run(
-          self._questions[start : start + count], batch
-      ).rate
-    return rates
-
-  def warm_up(self, batch: int) -> None:
+  def start(self, batch: int) -> None:
+    """From now on with batches of so many answers; warms up with one."""
+    self._batch = batch
     short = [
         work.Question(q.prompt, (1,) * len(q.answers))
         for q in self._questions[-max(1, batch // 3) :]
     ]
-    self._run(short, batch)
+    self._run(short)
 
-  def run(self, batch: int) -> work.Run:
-    return self._run(self._questions, batch)
+  def run(self, every: int = 1) -> work.Run:
+    """A pass over all questions, or every so manieth."""
+    return self._run(self._questions[::every])
 
   def peak_memory(self) -> int:
     return _peak_memory(self._peer)
 
-  def _run(self, questions: Sequence[work.Question], batch: int) -> work.Run:
+  def _run(self, questions: Sequence[work.Question]) -> work.Run:
     _set_threads(self._peer)
-    size = max(1, batch // len(questions[0].answers))
+    size = max(1, self._batch // len(questions[0].answers))
     real = padded = slot_steps = 0
     start, cpu = time.monotonic(), time.process_time()
     # Longest first, as many schedulers do: memory runs out early or never.
@@ -94,7 +90,7 @@ class Generate:
         {
             'slot_utilisation': drawn / slot_steps,
             'padding': 1 - real / padded,
-            'batch': batch,
+            'batch': self._batch,
         },
     )
 
@@ -136,28 +132,33 @@ class Dpo:
       peer: work.Peer,
       pairs: Sequence[work.Pair],
       *,
-      batch: int,
-      rank: int,
-      alpha: int,
-      targets: Sequence[str],
-      learning_rate: float,
+      lora: Mapping[str, Any],
+      train: Mapping[str, Any],
   ):
     self._peer, self._clock = peer, _Clock(peer)
-    self._pairs, self._batch = pairs, batch
+    self._pairs, self._batch = pairs, train['batch_size']
+    self._accumulation = train['accumulation']
     _set_threads(peer)
     self._folder = tempfile.TemporaryDirectory()
     self._trainer = dpo_trainer.DPOTrainer(
         model=_load(peer),
         args=dpo_config.DPOConfig(
             output_dir=self._folder.name,
-            per_device_train_batch_size=batch,
+            per_device_train_batch_size=self._batch,
+            gradient_accumulation_steps=self._accumulation,
             num_train_epochs=1,
-            learning_rate=learning_rate,
-            lr_scheduler_type='cosine',
-            warmup_steps=0.1,
-            beta=0.1,
+            learning_rate=train['learning_rate'],
+            lr_scheduler_type=_SCHEDULES[train['schedule']],
+            warmup_steps=train['warmup_ratio'],
+            adam_beta1=train['adam_b1'],
+            adam_beta2=train['adam_b2'],
+            adam_epsilon=train['adam_eps'],
+            weight_decay=train['weight_decay'],
+            max_grad_norm=train['clip_norm'],
+            beta=train['beta'],
+            label_smoothing=train['label_smoothing'],
             precompute_ref_log_probs=True,
-            gradient_checkpointing=False,
+            gradient_checkpointing=train['remat'] == 'full',
             bf16=peer.dtype == 'bfloat16',
             use_cpu=peer.device == 'cpu',
             save_strategy='no',
@@ -171,9 +172,9 @@ class Dpo:
         ),
         processing_class=_tokenizer(peer.config['vocab_size']),
         peft_config=peft.LoraConfig(
-            r=rank,
-            lora_alpha=alpha,
-            target_modules=list(targets),
+            r=lora['rank'],
+            lora_alpha=lora['alpha'],
+            target_modules=list(lora['targets']),
             task_type='CAUSAL_LM',
         ),
         callbacks=[self._clock],
@@ -197,7 +198,10 @@ class Dpo:
         end - start,
         cpu_end - cpu_start,
         len(self._pairs),
-        {'steps': len(self._pairs) // self._batch, 'batch': self._batch},
+        {
+            'steps': len(self._pairs) // (self._batch * self._accumulation),
+            'batch': self._batch,
+        },
     )
 
   def peak_memory(self) -> int:

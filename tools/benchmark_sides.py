@@ -1,10 +1,12 @@
-"""The other sides of a benchmark: each a process to take turns with."""
+"""The sides of a benchmark: each a process to take turns with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import importlib.util
 import multiprocessing
+from typing import Any, NamedTuple, Protocol
 
 from calm_jax import console
 from tools import benchmark_llama_cpp
@@ -19,67 +21,145 @@ PACKAGES = {
     'trl': ('torch', 'transformers', 'trl', 'peft'),
     'llama_cpp': (),
 }
+# What benchmark_peers imports beside them.
+_BESIDE = ('datasets', 'trl', 'peft')
+
+
+class Sizes(NamedTuple):
+  """Batches or slots to choose from, and the part of the work to try them on.
+
+  `by_clock`: by the seconds that pass, not by those of the processor.
+  """
+
+  tried: Sequence[int]
+  every: int = 1  # so manieth question of the work
+  by_clock: bool = False
+
+
+class Sampler(Protocol):
+  """A side that can be had with any number of slots, or of rows in a batch."""
+
+  def start(self, size: int) -> None:
+    """Warms up with so many, which the following runs have."""
+
+  def run(self, every: int = 1) -> work.Run:
+    """A pass over every so manieth question."""
+    ...
+
+
+def check_installed(compare: str) -> None:
+  """Raises ValueError where a side lacks a package."""
+  wanted = dict.fromkeys(PACKAGES.get(compare, ()))
+  if wanted:
+    wanted |= dict.fromkeys(_BESIDE)
+  missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+  if missing:
+    names = ' '.join(missing)
+    raise ValueError(
+        f'--compare={compare} needs {names}, not installed here: pip install'
+        f" {names}, or all that the other sides need: pip install '.[parity]'"
+    )
+
+
+def best(
+    title: str, side: Sampler, sizes: Sizes
+) -> tuple[int, dict[str, float]]:
+  """The size that draws most tokens a second, and the rates of all.
+
+  Our side and the others are asked in the same way: a pass over the work, after
+  one that warms up. Of one size nothing is asked.
+  """
+  if len(sizes.tried) == 1:
+    return sizes.tried[0], {}
+  rates = {}
+  for size in sizes.tried:
+    side.start(size)
+    run = side.run(sizes.every)
+    seconds = run.seconds if sizes.by_clock else run.cpu_seconds
+    rates[str(size)] = run.done / seconds
+    console.say(f'  {title} {size}: {rates[str(size)]:.4g} tokens/s')
+  return int(max(rates, key=lambda size: rates[size])), rates
+
+
+def ours(task: Any, sizes: Sizes) -> tuple[int, dict[str, float]]:
+  """Our best number of slots, found by a process of its own.
+
+  What other numbers take, in memory and compiled programs, is not counted.
+  """
+  if len(sizes.tried) == 1:
+    return sizes.tried[0], {}
+  with process() as made:
+    return best('ours, slots', made.ours(task), sizes)
 
 
 @contextlib.contextmanager
 def hf(
-    peer: work.Peer, questions, *, sizes: Sequence[int], max_new_tokens: int
+    peer: work.Peer, questions, *, sizes: Sizes, draws: work.Draws
 ) -> Iterator[turns.Side]:
   """transformers generate with its best batch size."""
-  with _process() as process:
-    theirs = process.generate(peer, questions, max_new_tokens=max_new_tokens)
-    best = _best('hf: tokens/s by batch', theirs.probe, sizes)
-    theirs.warm_up(best)
-    yield turns.Side(lambda: theirs.run(best), theirs.peak_memory)
+  details = {}
+  chosen = sizes.tried[0]
+  if len(sizes.tried) > 1:
+    # In another process: the memory of batches that are not chosen.
+    with process() as made:
+      tried = made.generate(peer, questions, draws=draws)
+      chosen, rates = best('hf, batch', tried, sizes)
+      details = probe(rates, sizes)
+  with process() as made:
+    theirs = made.generate(peer, questions, draws=draws)
+    theirs.start(chosen)
+    yield turns.Side(theirs.run, theirs.peak_memory, details)
 
 
 @contextlib.contextmanager
 def trl(
-    peer: work.Peer, pairs, *, batch: int, lora, learning_rate: float
+    peer: work.Peer,
+    pairs,
+    *,
+    lora: Mapping[str, Any],
+    train: Mapping[str, Any],
 ) -> Iterator[turns.Side]:
   """TRL's DPOTrainer with PEFT."""
-  with _process() as process:
-    theirs = process.dpo(
-        peer,
-        pairs,
-        batch=batch,
-        rank=lora.rank,
-        alpha=round(lora.alpha),
-        targets=lora.targets,
-        learning_rate=learning_rate,
-    )
+  with process() as made:
+    theirs = made.dpo(peer, pairs, lora=lora, train=train)
     theirs.warm_up()
     yield turns.Side(theirs.run, theirs.peak_memory)
 
 
 @contextlib.contextmanager
 def llama_cpp(
-    program: str,
-    gguf: str,
+    where: tuple[str, str],
     peer: work.Peer,
     questions: Sequence[work.Question],
     *,
-    sizes: Sequence[int],
+    sizes: Sizes,
+    draws: work.Draws,
 ) -> Iterator[turns.Side]:
-  """llama.cpp's server with its best number of slots."""
+  """llama.cpp's server, and a GGUF file, with its best number of slots."""
+  program, gguf = where
   theirs = benchmark_llama_cpp.Generate(
-      servers.find(program), servers.check_gguf(gguf), peer, questions
+      servers.find(program),
+      servers.check_gguf(gguf),
+      peer,
+      questions,
+      draws=draws,
   )
   with contextlib.closing(theirs):
-    best = _best('llama.cpp: tokens/CPU s by slots', theirs.probe, sizes)
-    theirs.start(best)
-    details = {'version': theirs.version}
+    chosen, rates = best('llama.cpp, slots', theirs, sizes)
+    theirs.start(chosen)
+    details = {'version': theirs.version, **probe(rates, sizes)}
     yield turns.Side(theirs.run, theirs.peak_memory, details)
 
 
-def _process() -> turns.Processes:
+def process() -> turns.Processes:
+  """A fresh process for a side."""
   return turns.Processes(ctx=multiprocessing.get_context('spawn'))
 
 
-def _best(title: str, probe, sizes: Sequence[int]) -> int:
-  if len(sizes) == 1:
-    return sizes[0]
-  rates: Mapping[int, float] = probe(sizes)
-  shown = ', '.join(f'{size}: {rate:.4g}' for size, rate in rates.items())
-  console.say(f'  {title}: {shown}')
-  return max(rates, key=lambda size: rates[size])
+def probe(rates: Mapping[str, float], sizes: Sizes) -> dict[str, Any]:
+  """What a result says of how a size was chosen."""
+  if not rates:
+    return {}
+  unit = 'second' if sizes.by_clock else 'cpu_second'
+  told = {'every': sizes.every, f'tokens_per_{unit}': dict(rates)}
+  return {'probe': told}

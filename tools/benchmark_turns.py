@@ -15,11 +15,14 @@ class Side(NamedTuple):
 
   run: Callable[[], work.Run]
   peak_memory: Callable[[], int]
-  details: Mapping[str, str] = {}
+  details: Mapping[str, Any] = {}
 
 
 class Processes(managers.BaseManager):
-  """A process that holds the other side; its methods return proxies."""
+  """A process that holds a side; its methods return proxies."""
+
+  def ours(self, *args: Any, **kwargs: Any) -> Any:
+    ...
 
   def generate(self, *args: Any, **kwargs: Any) -> Any:
     ...
@@ -41,6 +44,13 @@ def in_turns(
   return runs
 
 
+def _ours(*args, **kwargs):
+  # Imported there: not before the environment is what it should be.
+  from tools import benchmark_task
+
+  return benchmark_task.sampling(*args, **kwargs)
+
+
 def _generate(*args, **kwargs):
   # Imported there, not here: torch is optional, and large.
   from tools import benchmark_peers
@@ -54,5 +64,6 @@ def _dpo(*args, **kwargs):
   return benchmark_peers.Dpo(*args, **kwargs)
 
 
+Processes.register('ours', _ours)
 Processes.register('generate', _generate)
 Processes.register('dpo', _dpo)

@@ -58,6 +58,14 @@ class Question(NamedTuple):
   answers: tuple[int, ...]
 
 
+class Draws(NamedTuple):
+  """How tokens are drawn: temperature 0 is greedy, top_k 0 off."""
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 0.9
+
+
 class Pair(NamedTuple):
   """Token ids; both completions end with the id `EOS`."""
 

@@ -97,11 +97,10 @@ def sampling(count: int) -> dict[str, Any]:
           max_new_tokens=_LENGTHS.answer.high,
           seed=_SEED,
       ),
-      slot_count=_SLOTS,
       max_new_tokens=_LENGTHS.answer.high,
       seed=_SEED,
   )
-  ours.warm_up()
+  ours.start(_SLOTS)
   run = ours.run()
   return {
       'requests': count,

@@ -87,7 +87,9 @@ def side(tmp_path, program):
     meta = {'n_vocab': 90, 'n_params': 1000, 'size': 2010} | meta
     gguf.write_text(json.dumps(meta))
     peer = work.Peer('x', {'vocab_size': 90}, 1.0, dtype, 'cpu', 1, 0)
-    theirs = benchmark_llama_cpp.Generate(program, str(gguf), peer, questions)
+    theirs = benchmark_llama_cpp.Generate(
+        program, str(gguf), peer, questions, draws=DRAWS
+    )
     made.append(theirs)
     return theirs
 
@@ -101,6 +103,7 @@ def calls(folder):
   return [json.loads(line) for line in lines]
 
 
+DRAWS = work.Draws(0.5, 7, 0.8)
 QUESTIONS = [
     work.Question((3, 4, 5), (1, 2)),
     work.Question((6, 7), (3, 4)),
@@ -117,9 +120,9 @@ def test_every_answer_is_drawn_once_at_its_length(tmp_path, side):
   assert sorted((tuple(c['prompt']), c['n_predict']) for c in asked) == sorted(
       (q.prompt, n) for q in QUESTIONS for n in q.answers
   )
-  assert {(c['temperature'], c['top_p'], c['ignore_eos']) for c in asked} == {
-      (1.0, 0.9, True)
-  }
+  drawn = {'temperature': 0.5, 'top_k': 7, 'top_p': 0.8, 'ignore_eos': True}
+  assert all(c.items() >= drawn.items() for c in asked)
+  assert asked[0]['samplers'] == ['temperature', 'top_k', 'top_p']
   assert run.done == 21
   assert 0 < run.cpu_seconds
   assert 0.3 < run.details['slot_utilisation'] <= 1
@@ -152,27 +155,71 @@ def test_more_slots_than_questions_share_their_answers():
   ]
 
 
+class Fake:
+  """A sampler whose rates are known."""
+
+  def __init__(self):
+    self.asked = []
+
+  def start(self, size):
+    self.size = size
+
+  def run(self, every=1):
+    self.asked.append((self.size, every))
+    by_cpu = {1: 1.0, 2: 0.5, 3: 0.7}[self.size]
+    return work.Run(self.size, by_cpu, 10)
+
+
+def test_each_side_is_asked_in_the_same_way_for_its_best():
+  """A pass over the work with each number, by CPU seconds or by the clock."""
+  side = Fake()
+  sizes = benchmark_sides.Sizes([1, 2, 3], every=2)
+  best, rates = benchmark_sides.best('fake', side, sizes)
+  assert side.asked == [(1, 2), (2, 2), (3, 2)]
+  assert (best, rates['1'], rates['2']) == (2, 10.0, 20.0)
+  by_clock = sizes._replace(by_clock=True)
+  assert benchmark_sides.best('fake', side, by_clock)[0] == 1
+  alone = benchmark_sides.Sizes([5])
+  assert benchmark_sides.best('fake', Fake(), alone) == (5, {})
+
+
 def test_the_number_of_slots_is_the_one_that_does_best(
     tmp_path, side, program, monkeypatch
 ):
   theirs = side(QUESTIONS)
-  monkeypatch.setattr(theirs, 'probe', lambda sizes: {1: 5.0, 2: 7.0, 3: 6.0})
-  monkeypatch.setattr(benchmark_llama_cpp, 'Generate', lambda *args: theirs)
+  rates = {'1': 5.0, '2': 7.0}
+  monkeypatch.setattr(benchmark_sides, 'best', lambda *args: (2, rates))
   gguf = str(tmp_path / 'model.gguf')
   with benchmark_sides.llama_cpp(
-      program, gguf, theirs.peer, QUESTIONS, sizes=[1, 2, 3]
+      (program, gguf),
+      theirs.peer,
+      QUESTIONS,
+      sizes=benchmark_sides.Sizes([1, 2]),
+      draws=DRAWS,
   ) as found:
     assert found.run().details['batch'] == 2
     assert found.peak_memory() > 1 << 20
-    assert found.details == {'version': 'b1-made-up'}
+    assert found.details == {
+        'version': 'b1-made-up',
+        'probe': {'every': 1, 'tokens_per_cpu_second': rates},
+    }
 
 
 def test_every_number_of_slots_is_tried(tmp_path, side):
   theirs = side(QUESTIONS)
-  rates = theirs.probe([1, 3])
-  assert list(rates) == [1, 3]
+  sizes = benchmark_sides.Sizes([1, 3])
+  _, rates = benchmark_sides.best('llama.cpp', theirs, sizes)
+  assert list(rates) == ['1', '3']
   assert min(rates.values()) > 0
   assert {c['slots'] for c in calls(tmp_path)} == {'1', '3'}
+
+
+def test_a_probe_may_take_a_part_of_the_work(tmp_path, side):
+  theirs = side(QUESTIONS)
+  theirs.start(1)
+  (tmp_path / 'calls').unlink()
+  theirs.run(2)
+  assert {len(c['prompt']) for c in calls(tmp_path)} == {3, 4}
 
 
 def test_the_server_ends_with_the_benchmark(side):

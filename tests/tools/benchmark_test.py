@@ -9,9 +9,10 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from calm_jax.lm import roofline
+from calm_jax.lm import roofline, sharding
 from tools import benchmark_device, benchmark_model, benchmark_ours
 from tools import benchmark_report as report
 from tools import benchmark_turns as turns
@@ -187,7 +188,7 @@ def test_training(tmp_path):
 @pytest.mark.parametrize(
     'flags',
     [
-        ('--compare=hf', '--requests=6', '--slots=6', '--peer_batches=3,6'),
+        ('--compare=hf', '--requests=6', '--slots=3,6', '--peer_batches=3,6'),
         ('--job=training', '--compare=trl', '--pairs=4', '--batch=2'),
     ],
 )
@@ -197,6 +198,8 @@ def test_beside_a_peer(tmp_path, flags):
   result, text = run(tmp_path / 'out.json', '--repeats=2', *flags)
   for side in ('ours', 'theirs'):
     assert len(result[side]['runs']) == 2
+    if 'probe' in result[side]:
+      assert list(result[side]['probe']['tokens_per_cpu_second']) == ['3', '6']
   # Both sides did the same work.
   done = {
       r['done'] for side in ('ours', 'theirs') for r in result[side]['runs']
@@ -213,7 +216,10 @@ def test_beside_a_peer(tmp_path, flags):
     [
         (('--shape=tiny', '--model=x'), 'give either --model or --shape'),
         (('--shape=tiny', '--compare=trl'), 'needs --job=training'),
-        (('--shape=tiny', '--pairs=3', '--batch=2'), 'must divide'),
+        (('--job=training', '--pairs=3', '--batch=2'), 'must divide it'),
+        (('--shape=tiny', '--slots=4,x'), '--slots=4,x: must be whole'),
+        (('--slots=48,96', '--probe_every=2'), 'a probe of 48 answers'),
+        (('--mesh=1,1',), '--mesh=1,1: must be data,fsdp,tensor'),
         (('--shape=tiny', '--threads=4096'), 'cores are here'),
     ],
 )
@@ -238,14 +244,14 @@ def test_what_is_not_there_is_an_error():
 
 def test_the_floor_of_a_job():
   """The tool hands the formulas what was drawn, and nothing else."""
+  mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
   model = benchmark_model.Model(
-      benchmark_model.SHAPES['tiny'], {}, 'float32', ()
+      benchmark_model.SHAPES['tiny'], {}, 'float32', (), mesh
   )
   device = roofline.Device('made up', 1e9, 1e9, 4)
   one = [work.Question((5,) * 7, (2, 3))]
-  side = benchmark_ours.Sampling(
-      model, one, slot_count=2, max_new_tokens=6, seed=0
-  )
+  side = benchmark_ours.Sampling(model, one, max_new_tokens=6, seed=0)
+  side.settle(2)
   assert side.floor(device) == roofline.sampling(
       model.cfg, device, [roofline.Question(7, (2, 3))], slots=2
   )
