@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every benchmark of one CPU core beside transformers, TRL and llama.cpp, from
-# the root of the repository; about 45 minutes with the demo's model on an idle
+# the root of the repository; some hours with the demo's model on an idle
 # machine:
 #
 #   tools/benchmark_cpu.sh
@@ -11,8 +11,12 @@
 # where LLAMA_SERVER (else llama-server on PATH) and GGUF (the model in BF16)
 # are there, see docs/benchmarks/README.md.
 #
-# PARTS (some of the names below), MODEL or DIMENSIONS (a --shape), REPEATS,
-# PYTHON and OUT (the folder) may be set; a tiny trial:
+# Of SLOTS, BATCHES (of transformers) and PEER_SLOTS (of llama.cpp) each side
+# gets its best, found in the same way: a pass over every PROBE_EVERY-th question
+# of the work. Then both take turns, REPEATS (5) times.
+#
+# PARTS (some of the names below), MODEL or DIMENSIONS (a --shape), PYTHON and
+# OUT (the folder) may be set too; a tiny trial:
 #
 #   DIMENSIONS=tiny OUT=/tmp/benchmarks tools/benchmark_cpu.sh
 set -euo pipefail
@@ -23,25 +27,30 @@ all+=' sampling_float32 sampling_bfloat16 sampling_bfloat16_llama_cpp'
 parts=${PARTS:-$all cost_growth}
 dimensions=${DIMENSIONS:-}
 model=${MODEL:-models/smollm2-135m-instruct}
-repeats=${REPEATS:-2}
+repeats=${REPEATS:-5}
 python=${PYTHON:-python}
 llama_server=${LLAMA_SERVER:-llama-server}
 gguf=${GGUF:-}
+slots=${SLOTS:-12,24,48}
+batches=${BATCHES:-8,16,32,48,96}
+peer_slots=${PEER_SLOTS:-8,16,32,48}
+probe_every=${PROBE_EVERY:-1}
 out=${OUT:-docs/benchmarks}
 # The first start finds no program in it, the later one all of them.
 cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
 
-work=(--model="$model" --pairs=8 --slots=24 --peer_batches=48)
-small=(--requests=24)
-slots=8,16,32
+work=(--model="$model" --pairs=8)
+small=(--requests=24 --slots=24)
 growth=()
 if [[ -n $dimensions ]]; then
   work=(--shape="$dimensions" --lengths=tiny --max_new_tokens=6 --pairs=4)
-  work+=(--requests=12 --slots=6 --peer_batches=6)
-  small=(--requests=6)
+  work+=(--requests=12)
+  small=(--requests=6 --slots=6)
+  slots=3,6 batches=3,6 peer_slots=3,6
   growth=(--requests=12,24 --samples=90,180)
 fi
+sampling=(--job=sampling --slots="$slots" --probe_every="$probe_every")
 mkdir -p "$out/cpu"
 
 failed=0
@@ -59,9 +68,11 @@ for part in $parts; do
         echo "skipped: $llama_server or GGUF='$gguf' is not there"
         continue
       fi
-      run+=(--job=sampling --compare=llama_cpp --peer_batches="$slots")
+      run+=("${sampling[@]}" --compare=llama_cpp)
+      run+=(--peer_batches="$peer_slots")
       run+=(--llama_server="$llama_server" --gguf="$gguf") ;;
-    sampling_*) run+=(--job=sampling --compare=hf) ;;
+    sampling_*)
+      run+=("${sampling[@]}" --compare=hf --peer_batches="$batches") ;;
     training_*) run+=(--job=training --compare=trl) ;;
     cost_growth) run=(cost_growth "${growth[@]}") ;;
   esac

@@ -56,7 +56,9 @@ def page(results: Mapping[str, Result], folder: str) -> str:
       ' The floor is what the measured bandwidth and matmul rate allow.',
       '',
   ]
-  for build, found in ((_jobs, jobs), (_growth, growth)):
+  layouts = {k: r for k, r in results.items() if 'layouts' in r}
+  parts = ((_jobs, jobs), (_layouts, layouts), (_growth, growth))
+  for build, found in parts:
     if found:
       lines += build(found)
   return '\n'.join(lines) + '\n'
@@ -75,6 +77,15 @@ def _jobs(jobs: Mapping[str, Result]) -> Iterator[str]:
       'peak memory, GB: ours, theirs',
       rows=[_comparison(r) for r in jobs.values() if 'theirs' in r],
   )
+  if probes := [*_probes(jobs)]:
+    yield from ('## How many slots, and rows of a batch', '')
+    yield (
+        'Each side was asked in the same way, by one pass over the work with'
+        ' each number after one that warmed up: tokens per CPU second, of which'
+        ' the highest was taken.'
+    )
+    yield ''
+    yield from _table('file', 'side', 'tokens/CPU s', rows=probes)
   yield from ('## Start-up, and what is computed in vain', '')
   yield from _table(
       'file',
@@ -100,13 +111,36 @@ def _comparison(r: Result) -> list[str]:
   return [
       r['job'],
       r['dtype'],
-      f'{ours[unit]:.3g} {_UNITS[r["job"]]}/s',
+      f'{ours[unit]:.3g} {_UNITS[r["job"]]}/s{_slots(ours)}',
       f'{_PEERS[r["compare"]]} {theirs["batch"]:.0f}: {theirs[unit]:.3g}',
       f'**{r["ratio"]:.2f}** ({low:.2f} to {high:.2f})',
       f'{r["ratio_of_cpu_seconds"]:.2f}',
       f'{ours["roofline"]:.0%}',
       f'{memory[0]:.1f}, {memory[1]:.1f}',
   ]
+
+
+def _slots(side: Result) -> str:
+  return f', slots {side["slots"]}' if 'slots' in side else ''
+
+
+def _probes(jobs: Mapping[str, Result]) -> Iterator[list[str]]:
+  """A row for each side that had a choice."""
+  for name, r in jobs.items():
+    for side in ('ours', 'theirs'):
+      found = r.get(side, {})
+      if 'probe' not in found:
+        continue
+      (rates,) = (v for k, v in found['probe'].items() if k != 'every')
+      chosen = found['slots'] if side == 'ours' else found['batch']
+      shown = [
+          f'**{size}**: {rate:.3g}'
+          if int(size) == chosen
+          else f'{size}: {rate:.3g}'
+          for size, rate in rates.items()
+      ]
+      other = _PEERS[r['compare']].split(',')[0] if side == 'theirs' else side
+      yield [name, other, ', '.join(shown)]
 
 
 def _inside(name: str, r: Result) -> list[str]:
@@ -136,6 +170,38 @@ def _provenance(name: str, r: Result) -> Iterator[str]:
       f' {machine["cores"]} cores, load {machine["load"]:.1f},'
       f' {machine["platform"]}; {versions}; `{r["command"]}`'
   )
+
+
+def _layouts(layouts: Mapping[str, Result]) -> Iterator[str]:
+  for name, r in layouts.items():
+    yield from ('', '## Layouts of pairs', '')
+    yield (
+        f'CPU seconds of a DPO step, forwards and backwards. `{name}.json`,'
+        f' {r["date"]}, {r["model"]}, {r["dtype"]}, load'
+        f' {r["machine"]["load"]:.1f}: `{r["command"]}`'
+    )
+    yield ''
+    yield from _table(
+        'pairs',
+        "training's layout",
+        'the other',
+        "the other / training's",
+        "training's is faster",
+        rows=map(_layout, r['layouts']),
+    )
+
+
+def _layout(row: Result) -> list[str]:
+  low, high = row['ratio_spread']
+  return [
+      row['case'],
+      *(
+          f'{k}: {row["cpu_seconds"][k]:.2f}, {row["padded_tokens"][k]} tokens'
+          for k in (row['rule'], row['other'])
+      ),
+      f'{row["ratio"]:.2f} ({low:.2f} to {high:.2f})',
+      'yes' if row['agrees'] else '**no**',
+  ]
 
 
 def _growth(growth: Mapping[str, Result]) -> Iterator[str]:

@@ -30,7 +30,9 @@ RESULT = {
     'device': {'name': 'cpu', 'bandwidth': 4e10, 'matmul_rate': 1e11},
     'startup_seconds': {'import': 2.0, 'load': 1.0, 'warm_up': 9.5},
     'compilations': {'count': 8, 'seconds': 7.0, 'cache_hits': 3},
-    'ours': SIDE | {'roofline': 0.41},
+    'ours': SIDE
+    | {'roofline': 0.41, 'slots': 24}
+    | {'probe': {'every': 1, 'tokens_per_cpu_second': {'12': 55.5, '24': 61}}},
     'theirs': SIDE | {'tokens_per_second': 25.0, 'version': 'b7'},
     'ratio': 2.4,
     'ratio_spread': [2.3, 2.6],
@@ -110,14 +112,26 @@ def test_everything_is_measured_and_told(tmp_path):
       (call,) = (c for c in calls if f'cpu/{job}_{dtype}.json' in c)
       for flag in (f'--job={job}', f'--dtype={dtype}', f'--compare={peer}'):
         assert f' {flag} ' in f' {call} '
+  (call,) = (c for c in calls if 'cpu/sampling_float32.json' in c)
+  for flag in (
+      '--repeats=5',
+      '--slots=12,24,48',
+      '--peer_batches=8,16,32,48,96',
+      '--probe_every=1',
+  ):
+    assert f' {flag} ' in f' {call} '
   assert '| llama.cpp, slots 48: 25 | **2.40** (2.30 to 2.60) |' in page
+  assert '| float32 | 60 tokens/s, slots 24 | llama.cpp' in page
+  assert '| sampling_float32 | ours | 12: 55.5, **24**: 61 |' in page
   assert 'jax 0.10.2, llama.cpp b7; `python -m' in page
   assert '| 10,000 | 9,000 | 9,100 | 99% | 600 |' in page
   assert '| 1,000,000 | 111,111 | 81 | 90 | 52,631 | 81,000 | 90, 200 |' in page
 
 
 def test_one_part_by_itself(tmp_path):
-  _, calls, page = run(tmp_path, PARTS='training_bfloat16')
+  part = {'PARTS': 'training_bfloat16', 'REPEATS': '2'}
+  _, calls, page = run(tmp_path, **part)
+  assert ' --repeats=2 ' in calls[0]
   assert [c.split()[1] for c in calls] == [
       'tools.benchmark',
       'tools.benchmark_page',
@@ -136,6 +150,8 @@ def test_llama_cpp_takes_part_where_it_is(tmp_path):
       '--dtype=bfloat16',
       '--job=sampling',
       '--compare=llama_cpp',
+      '--slots=12,24,48',
+      '--peer_batches=8,16,32,48',
       f'--gguf={gguf}',
       f'--json={tmp_path}/out/cpu/{part}.json',
   ):
