@@ -19,6 +19,7 @@ R = TypeVar('R')
 # A place is one integer: the file's number above, the byte offset below.
 _OFFSET_BITS = 44
 _OFFSET = (1 << _OFFSET_BITS) - 1
+_AT_ONCE = 1 << 20  # bytes; no more are read at once than these and a question
 # The first field of a line, in the form in which records are written.
 _FIRST = r'\{"%s": ?"([^"\\]*)"'
 
@@ -79,18 +80,19 @@ class Lookup:
 
   def gather(self, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The lines of each of `ids` as plain dicts, in file order."""
-    found: dict[str, list[dict[str, Any]]] = {i: [] for i in ids}
-    for name, _, text in self._gather(found):
-      found[name] += msgspec.json.Decoder(dict).decode_lines(text)
-    return found
+    decode = msgspec.json.Decoder(dict).decode_lines
+    return {
+        name: [row for _, text in self._read([name]) for row in decode(text)]
+        for name in ids
+    }
 
-  def records(self, cls: type[R], ids: Iterable[str]) -> dict[str, list[R]]:
-    """The lines of each of `ids` as records, in file order."""
-    found: dict[str, list[R]] = {i: [] for i in ids}
+  def records(self, cls: type[R], ids: Iterable[str]) -> list[R]:
+    """The lines of `ids` as records, in file order."""
+    found: list[R] = []
     decode = records.decoder(cls).decode_lines
-    for name, place, text in self._gather(found):
+    for place, text in self._read(ids):
       try:
-        found[name].extend(decode(text))
+        found += decode(text)
       except ValueError:
         self._blame(place, text, cls)
         raise
@@ -98,7 +100,7 @@ class Lookup:
 
   def text(self, ids: Iterable[str]) -> Iterator[bytes]:
     """The lines of `ids` as they stand, in file order, some at a time."""
-    for _, _, text in self._gather(ids):
+    for _, text in self._read(ids):
       yield text
 
   def _note(self, name: str, place: int, length: int) -> None:
@@ -110,18 +112,14 @@ class Lookup:
     else:
       places.extend((place, length))
 
-  def _gather(self, ids: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
-    """The lines of `ids` that follow each other, with their name and place."""
-    wanted = []
-    for name in ids:
-      places = self._places.get(name, ())
-      wanted += zip(places[::2], places[1::2], itertools.repeat(name))
-    wanted.sort()
-    by_file = itertools.groupby(wanted, lambda item: item[0] >> _OFFSET_BITS)
+  def _read(self, ids: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+    """Stretches of whole lines of `ids`, each with its place."""
+    stretches = _joined(self._places[i] for i in ids if i in self._places)
+    by_file = itertools.groupby(stretches, lambda item: item[0] >> _OFFSET_BITS)
     for file, items in by_file:
       with self.paths[file].open('rb') as f:
-        for place, length, name in items:
-          yield name, place, os.pread(f.fileno(), length, place & _OFFSET)
+        for place, length in items:
+          yield place, os.pread(f.fileno(), length, place & _OFFSET)
 
   def _blame(self, place: int, text: bytes, cls: type[Any]) -> None:
     """Finds the line of `text` that is no `cls`, and raises with its number."""
@@ -130,6 +128,26 @@ class Lookup:
       before = f.read(place & _OFFSET).count(b'\n')
     for number, line in enumerate(text.split(b'\n'), before + 1):
       _decode(path, number, line, cls)
+
+
+def _joined(
+    places: Iterable[array.array[int]],
+) -> Iterator[tuple[int, int]]:
+  """All places with their lengths, in order; those that touch become one."""
+  wanted = sorted(
+      pair
+      for mine in places
+      for pair in zip(mine[::2], mine[1::2], strict=True)
+  )
+  place, length = 0, 0
+  for start, more in wanted:
+    if start != place + length or length >= _AT_ONCE:
+      if length:
+        yield place, length
+      place, length = start, 0
+    length += more
+  if length:
+    yield place, length
 
 
 def _decode(path: pathlib.Path, number: int, line: bytes, cls: type[R]) -> R:

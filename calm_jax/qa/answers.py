@@ -109,7 +109,9 @@ def explanation(text: str, lang: str) -> str:
   begin = 0
   for header in found:
     if begin <= header.start < end:
-      stop = _before_dangling(low, every, begin, header.start)
+      stop = header.start
+      if len(every) > len(found):
+        stop = _before_dangling(low, every, begin, stop)
       if said := _reasoning(text, low, begin, stop):
         return said
     begin = max(begin, min(end, _answer_end(low, header.end)))

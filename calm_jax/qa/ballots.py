@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-import itertools
 import pathlib
 
 import msgspec
@@ -18,7 +17,7 @@ from calm_jax.qa import answers, languages
 PARSERS = ('default', 'authors')
 Key = tuple[str, str]  # question id, language
 
-_AT_ONCE = 250  # questions whose samples are in memory together
+_AT_ONCE = 32  # questions in memory together; few, so that caches hold them
 
 
 def read(
@@ -99,13 +98,12 @@ def _read(
   ids = sorted(shelf.ids)
   for start in range(0, len(ids), _AT_ONCE):
     names = ids[start : start + _AT_ONCE]
-    found = shelf.records(records.Sample, names)
-    questions = asked.records(records.Question, names)
-    samples = ordered(itertools.chain.from_iterable(found.values()), order)
-    mine = {(q.id, q.lang): q for same in questions.values() for q in same}
+    samples = ordered(shelf.records(records.Sample, names), order)
+    mine = asked.records(records.Question, names)
+    questions = {(q.id, q.lang): q for q in mine}
     if parser != 'default':
-      samples = reread(samples, mine)
-    yield samples, mine
+      samples = reread(samples, questions)
+    yield samples, questions
 
 
 def _reread(
