@@ -101,21 +101,6 @@ def adapter(workdir, name='adapter'):
   return (workdir / 'align' / name / lora_lib.WEIGHTS).read_bytes()
 
 
-@pytest.fixture(autouse=True, scope='module')
-def _compiled_once(tmp_path_factory):
-  """Every run compiles the same programs: keep them on disk."""
-  names = (
-      'jax_compilation_cache_dir',
-      'jax_persistent_cache_min_compile_time_secs',
-  )
-  before = {name: getattr(jax.config, name) for name in names}
-  jax.config.update(names[0], str(tmp_path_factory.mktemp('compiled')))
-  jax.config.update(names[1], 0)
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-
-
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
   if jax.device_count() != 4:

@@ -6,6 +6,9 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
+
+import pytest
 
 # Before jax is imported anywhere: four CPU devices for the mesh tests, and
 # little optimisation, since most of a test's time is compilation.
@@ -17,8 +20,10 @@ os.environ.setdefault(
 )
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-
-import pytest
+# Tests, and the processes that they start, share what is compiled.
+_COMPILED = tempfile.TemporaryDirectory(prefix='calm_jax_compiled_')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -126,6 +126,7 @@ def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(
       f'--workdir={tmp_path}',
   ]
   env = os.environ | {'XDG_CACHE_HOME': str(tmp_path / 'cache')}
+  env.pop('JAX_COMPILATION_CACHE_DIR')
   for evidence in ('sample/00000.jsonl', 'align/metrics.jsonl'):
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pathlib
 
-import jax
 import pytest
 
 from calm_jax import align, datasets, monitor, pipeline, records, settings
@@ -76,21 +75,6 @@ def config(model, **train):
       }
   )
   return cfg
-
-
-@pytest.fixture(autouse=True, scope='module')
-def _compiled_once(tmp_path_factory):
-  """Every run compiles the same programs: keep them on disk."""
-  names = (
-      'jax_compilation_cache_dir',
-      'jax_persistent_cache_min_compile_time_secs',
-  )
-  before = {name: getattr(jax.config, name) for name in names}
-  jax.config.update(names[0], str(tmp_path_factory.mktemp('compiled')))
-  jax.config.update(names[1], 0)
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
 
 
 @pytest.fixture
