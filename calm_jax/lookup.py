@@ -92,7 +92,7 @@ class Lookup:
     decode = records.decoder(cls).decode_lines
     for place, text in self._read(ids):
       try:
-        found += decode(text)
+        found.extend(decode(text))
       except ValueError:
         self._blame(place, text, cls)
         raise
