@@ -254,6 +254,7 @@ class Training:
         'padding': 1 - tokens / self._tokens,
         'tokens': tokens,
         'steps': self._job.plan.steps,
+        'trained_parameters': sum(x.size for x in jax.tree.leaves(lora)),
     }
     return work.Run(seconds, cpu_seconds, len(self._pairs), details)
 

@@ -180,6 +180,8 @@ class Dpo:
         callbacks=[self._clock],
     )
     self._trainer.remove_callback(transformers.PrinterCallback)
+    model: Any = self._trainer.model
+    self._trained = model.num_parameters(only_trainable=True)
     self._check()
 
   def warm_up(self) -> None:
@@ -199,7 +201,8 @@ class Dpo:
         cpu_end - cpu_start,
         len(self._pairs),
         {
-            'steps': len(self._pairs) // (self._batch * self._accumulation),
+            'steps': self._trainer.state.global_step,
+            'trained_parameters': self._trained,
             'batch': self._batch,
         },
     )

@@ -189,7 +189,10 @@ def test_training(tmp_path):
     'flags',
     [
         ('--compare=hf', '--requests=6', '--slots=3,6', '--peer_batches=3,6'),
-        ('--job=training', '--compare=trl', '--pairs=4', '--batch=2'),
+        (
+            *('--job=training', '--compare=trl', '--pairs=4', '--batch=2'),
+            *('--accumulation=2', '--lora_rank=3', '--lora_targets=o_proj'),
+        ),
     ],
 )
 def test_beside_a_peer(tmp_path, flags):
@@ -205,6 +208,9 @@ def test_beside_a_peer(tmp_path, flags):
       r['done'] for side in ('ours', 'theirs') for r in result[side]['runs']
   }
   assert len(done) == 1
+  for name in ('steps', 'trained_parameters'):
+    ours, theirs = (result[side].get(name) for side in ('ours', 'theirs'))
+    assert ours == theirs
   low, high = result['ratio_spread']
   assert 0 < low <= result['ratio'] <= high
   assert f'ratio: {result["ratio"]:.2f}' in text
