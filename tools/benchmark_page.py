@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import json
 import pathlib
+import statistics
 from typing import Any
 
 from absl import app, flags
@@ -213,9 +214,10 @@ def _growth(growth: Mapping[str, Result]) -> Iterator[str]:
         'requests',
         'tokens/s',
         'tokens/CPU s',
+        'of those of the fewest, turn by turn',
         'slots in use',
         'peak memory, MB',
-        rows=map(_sampled, r['sampling']),
+        rows=[_sampled(row, r['sampling'][0]) for row in r['sampling']],
     )
     stages = list(r['stages'][0]['seconds']) if r['stages'] else []
     yield from _table(
@@ -229,11 +231,14 @@ def _growth(growth: Mapping[str, Result]) -> Iterator[str]:
     )
 
 
-def _sampled(row: Result) -> list[str]:
+def _sampled(row: Result, first: Result) -> list[str]:
+  rate = 'tokens_per_cpu_second'
+  turns = zip(row['runs'], first['runs'], strict=True)
   return [
       f'{row["requests"]:,}',
       f'{row["tokens_per_second"]:,.0f}',
-      f'{row["tokens_per_cpu_second"]:,.0f}',
+      f'{row[rate]:,.0f}{_spread([run[rate] for run in row["runs"]])}',
+      f'{statistics.median(a[rate] / b[rate] for a, b in turns):.2f}',
       f'{row["slot_utilisation"]:.0%}',
       f'{row["peak_memory_bytes"] / 1e6:,.0f}',
   ]
@@ -244,10 +249,19 @@ def _staged(row: Result) -> list[str]:
       f'{row["samples"]:,}',
       f'{row["questions"]:,}',
       *(f'{us:,.0f}' for us in row['microseconds_per_question'].values()),
-      f'{row["vote_pair_samples_per_second"]:,.0f}',
-      f'{row["decided_samples_per_second"]:,.0f}',
+      *(
+          f'{row[rate]:,.0f}{_spread([run[rate] for run in row["runs"]])}'
+          for rate in (
+              'vote_pair_samples_per_second',
+              'decided_samples_per_second',
+          )
+      ),
       ', '.join(f'{b / 1e6:,.0f}' for b in row['peak_memory_bytes'].values()),
   ]
+
+
+def _spread(values: Sequence[float]) -> str:
+  return f' ({min(values):,.0f} to {max(values):,.0f})'
 
 
 def _table(*head: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:

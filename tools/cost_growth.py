@@ -5,7 +5,8 @@ python -m tools.cost_growth --json=cost_growth.json
 Samples 100 to 10,000 requests from a tiny model with random weights, and runs
 read, vote, pair and report over made-up runs of up to a million samples: the
 whole stages with their files, and the votes and pairs alone, on samples that
-are read already. Every number comes from a process of its own, on one core.
+are read already. Every number comes from a process of its own, on one core, and
+is the median of --repeats, with all sizes in turns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pathlib
 import platform
 import shlex
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -56,28 +58,20 @@ def main(argv: Sequence[str]) -> None:
       ),
       'python': platform.python_version(),
       'platform': platform.platform(),
+      'load': os.getloadavg()[0],
   }
-  result['sampling'] = [
-      _alone(sampling, int(count)) for count in flags.FLAGS.requests
-  ]
-  for row in result['sampling']:
-    console.say(
-        f'{row["requests"]} requests: {row["tokens_per_second"]:.0f} tokens/s,'
-        f' {row["peak_memory_bytes"] / 1e6:.0f} MB'
-    )
-  result['stages'] = []
-  for count in flags.FLAGS.samples:
-    row = stages(int(count))
-    result['stages'].append(row)
-    told = ', '.join(f'{k} {v:.1f} s' for k, v in row['seconds'].items())
-    console.say(
-        f'{row["samples"]} samples: {told}; vote + pair'
-        f' {row["vote_pair_samples_per_second"]:.0f} samples/s,'
-        f' without their files {row["decided_samples_per_second"]:.0f}'
-    )
+  result['sampling'] = _in_turns(
+      flags.FLAGS.requests, lambda count: _alone(sampling, count), _say_sampled
+  )
+  result['stages'] = _in_turns(flags.FLAGS.samples, stages, _say_staged)
   if flags.FLAGS.json:
     text = json.dumps(result, indent=2) + '\n'
     records.write_text(pathlib.Path(flags.FLAGS.json), text)
+
+
+def middle(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """The median of every number of some runs, which stand beside it."""
+  return {**_median(runs), 'runs': list(runs)}
 
 
 def sampling(count: int) -> dict[str, Any]:
@@ -208,6 +202,42 @@ def _stage(stage: str, root: str) -> dict[str, float]:
   }
 
 
+def _in_turns(
+    sizes: Sequence[str],
+    measure: Callable[[int], dict[str, Any]],
+    say: Callable[[dict[str, Any]], None],
+) -> list[dict[str, Any]]:
+  """All sizes, then all again: a machine that slows down slows each down."""
+  runs: dict[int, list[dict[str, Any]]] = {int(size): [] for size in sizes}
+  for _ in range(flags.FLAGS.repeats):
+    for size, found in runs.items():
+      found.append(measure(size))
+      say(found[-1])
+  return [middle(found) for found in runs.values()]
+
+
+def _median(values: Sequence[Any]) -> Any:
+  if isinstance(values[0], dict):
+    return {key: _median([v[key] for v in values]) for key in values[0]}
+  return statistics.median(values)
+
+
+def _say_sampled(row: dict[str, Any]) -> None:
+  console.say(
+      f'{row["requests"]} requests: {row["tokens_per_second"]:.0f} tokens/s,'
+      f' {row["peak_memory_bytes"] / 1e6:.0f} MB'
+  )
+
+
+def _say_staged(row: dict[str, Any]) -> None:
+  told = ', '.join(f'{k} {v:.1f} s' for k, v in row['seconds'].items())
+  console.say(
+      f'{row["samples"]} samples: {told}; vote + pair'
+      f' {row["vote_pair_samples_per_second"]:.0f} samples/s,'
+      f' without their files {row["decided_samples_per_second"]:.0f}'
+  )
+
+
 def _alone(function: Callable[..., Any], *args: Any) -> Any:
   """What `function` returns, computed in a process of its own."""
   with multiprocessing.get_context('spawn').Pool(1) as pool:
@@ -224,5 +254,6 @@ if __name__ == '__main__':
       ['10000', '100000', '1000000'],
       'Numbers of samples to vote on; about 600 bytes of disk for each.',
   )
+  flags.DEFINE_integer('repeats', 3, 'How often each size is measured.', 1)
   flags.DEFINE_string('json', None, 'File to write.')
   app.run(main)

@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 import sys
 
-from tools import benchmark_page
+from tools import benchmark_page, cost_growth
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIDE = {
@@ -38,30 +38,32 @@ RESULT = {
     'ratio_spread': [2.3, 2.6],
     'ratio_of_cpu_seconds': 2.5,
 }
+SAMPLED = {
+    'requests': 10000,
+    'tokens_per_second': 9000.0,
+    'tokens_per_cpu_second': 9100.0,
+    'slot_utilisation': 0.99,
+    'peak_memory_bytes': 600_000_000,
+}
+STAGED = {
+    'samples': 1000000,
+    'questions': 111111,
+    'seconds': {'vote': 9.0, 'pair': 10.0},
+    'microseconds_per_question': {'vote': 81.0, 'pair': 90.0},
+    'vote_pair_samples_per_second': 52631.0,
+    'decided_samples_per_second': 81000.0,
+    'peak_memory_bytes': {'vote': 90_000_000, 'pair': 200_000_000},
+}
 GROWTH = {
     'date': '2026-11-23T09:00:00+00:00',
     'command': 'python -m tools.cost_growth',
     'platform': 'Linux',
     'sampling': [
-        {
-            'requests': 10000,
-            'tokens_per_second': 9000.0,
-            'tokens_per_cpu_second': 9100.0,
-            'slot_utilisation': 0.99,
-            'peak_memory_bytes': 600_000_000,
-        }
+        cost_growth.middle(
+            [SAMPLED, SAMPLED | {'tokens_per_cpu_second': 9300.0}]
+        )
     ],
-    'stages': [
-        {
-            'samples': 1000000,
-            'questions': 111111,
-            'seconds': {'vote': 9.0, 'pair': 10.0},
-            'microseconds_per_question': {'vote': 81.0, 'pair': 90.0},
-            'vote_pair_samples_per_second': 52631.0,
-            'decided_samples_per_second': 81000.0,
-            'peak_memory_bytes': {'vote': 90_000_000, 'pair': 200_000_000},
-        }
-    ],
+    'stages': [cost_growth.middle([STAGED])],
 }
 
 # Writes a result where the benchmark would; makes the page itself.
@@ -124,7 +126,9 @@ def test_everything_is_measured_and_told(tmp_path):
   assert '| float32 | 60 tokens/s, slots 24 | llama.cpp' in page
   assert '| sampling_float32 | ours | 12: 55.5, **24**: 61 |' in page
   assert 'jax 0.10.2, llama.cpp b7; `python -m' in page
-  assert '| 10,000 | 9,000 | 9,100 | 99% | 600 |' in page
+  assert (
+      '| 10,000 | 9,000 | 9,200 (9,100 to 9,300) | 1.00 | 99% | 600 |' in page
+  )
   assert '| 1,000,000 | 111,111 | 81 | 90 | 52,631 | 81,000 | 90, 200 |' in page
 
 

@@ -67,13 +67,22 @@ def test_a_size_is_the_beginning_of_a_larger_one(tmp_path):
   assert large.startswith(small)
 
 
+def test_the_middle_of_runs_is_told_with_them():
+  runs = [{'n': 9, 'seconds': {'vote': s}} for s in (3.0, 1.0, 2.0)]
+  assert cost_growth.middle(runs) == {
+      'n': 9,
+      'seconds': {'vote': 2.0},
+      'runs': runs,
+  }
+
+
 @pytest.mark.slow
 def test_it_writes_what_it_measured(tmp_path):
   path = tmp_path / 'growth.json'
   done = subprocess.run(
       [
           *(sys.executable, '-m', 'tools.cost_growth', f'--json={path}'),
-          *('--requests=12', '--samples=90'),
+          *('--requests=12', '--samples=90', '--repeats=1'),
       ],
       cwd=ROOT,
       env=os.environ | {'XLA_FLAGS': ''},
