@@ -6,7 +6,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -30,10 +29,8 @@ def main(*arguments):
   )
 
 
-def test_help_is_quick_and_says_how():
-  start = time.monotonic()
+def test_help_says_how():
   done = main('--help')
-  assert time.monotonic() - start < 10  # the aim is 1 s; machines are shared
   for text in (
       '--config=configs/demo.py --workdir=runs/demo',
       '--config.sample.m=5',
@@ -44,18 +41,43 @@ def test_help_is_quick_and_says_how():
     assert text in done.stdout
 
 
-def test_it_starts_without_the_heavy_libraries():
+# Seconds of a processor, which others on the machine disturb less than clocks.
+MOST_SECONDS = 3
+HEAVY = {'jax', 'flax', 'orbax', 'optax', 'numpy', 'transformers', 'datasets'}
+
+
+@pytest.mark.parametrize(
+    'start',
+    [
+        'import calm_jax.main',
+        "runpy.run_module('calm_jax.main', run_name='__main__')",
+    ],
+)
+def test_it_starts_quickly_and_without_the_heavy_libraries(start):
+  """Both to import and for --help, which ends by raising SystemExit."""
+  script = f"""
+import runpy, sys, time
+sys.argv = ['main', '--help']
+try:
+  {start}
+except SystemExit as e:
+  assert not e.code or e.code == 1, e.code
+loaded = {{name.partition('.')[0] for name in sys.modules}}
+print('LOADED', time.process_time(), *sorted(loaded))
+"""
   done = subprocess.run(
-      [sys.executable, '-X', 'importtime', '-m', 'calm_jax.main', '--help'],
+      [sys.executable, '-c', script],
       cwd=ROOT,
       capture_output=True,
       text=True,
       check=False,
   )
-  lines = done.stderr.splitlines()
-  loaded = {line.split('|')[-1].strip() for line in lines if '|' in line}
-  assert 'calm_jax.experiment' in loaded
-  assert not loaded & {'jax', 'flax', 'transformers', 'orbax', 'numpy.linalg'}
+  assert done.returncode == 0, done.stderr
+  (line,) = (x for x in done.stdout.splitlines() if x.startswith('LOADED '))
+  seconds, *loaded = line.split()[1:]
+  assert 'calm_jax' in loaded
+  assert not HEAVY.intersection(loaded)
+  assert float(seconds) < MOST_SECONDS
 
 
 @pytest.mark.parametrize(
