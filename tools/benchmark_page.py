@@ -235,7 +235,7 @@ def _sampled(row: Result, first: Result) -> list[str]:
   rate = 'tokens_per_cpu_second'
   turns = zip(row['runs'], first['runs'], strict=True)
   return [
-      f'{row["requests"]:,}',
+      f'{row["requests"]:,.0f}',
       f'{row["tokens_per_second"]:,.0f}',
       f'{row[rate]:,.0f}{_spread([run[rate] for run in row["runs"]])}',
       f'{statistics.median(a[rate] / b[rate] for a, b in turns):.2f}',
@@ -246,8 +246,8 @@ def _sampled(row: Result, first: Result) -> list[str]:
 
 def _staged(row: Result) -> list[str]:
   return [
-      f'{row["samples"]:,}',
-      f'{row["questions"]:,}',
+      f'{row["samples"]:,.0f}',
+      f'{row["questions"]:,.0f}',
       *(f'{us:,.0f}' for us in row['microseconds_per_question'].values()),
       *(
           f'{row[rate]:,.0f}{_spread([run[rate] for run in row["runs"]])}'
