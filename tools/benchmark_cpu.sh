@@ -5,11 +5,11 @@
 #
 #   tools/benchmark_cpu.sh
 #
-# Sampling and DPO in float32 and bfloat16, and the growth of costs, each in a
-# JSON file of docs/benchmarks/cpu, and docs/benchmarks/cpu.md made from them.
-# Ends with 1 if a part failed. Needs the extra parity; llama.cpp takes part
-# where LLAMA_SERVER (else llama-server on PATH) and GGUF (the model in BF16)
-# are there, see docs/benchmarks/README.md.
+# Sampling and DPO in float32 and bfloat16, layouts of pairs, and the growth of
+# costs, each in a JSON file of docs/benchmarks/cpu, and docs/benchmarks/cpu.md
+# made from them. Ends with 1 if a part failed. Needs the extra parity; llama.cpp
+# takes part where LLAMA_SERVER (else llama-server on PATH) and GGUF (the model
+# in BF16) are there, see docs/benchmarks/README.md.
 #
 # Of SLOTS, BATCHES (of transformers) and PEER_SLOTS (of llama.cpp) each side
 # gets its best, found in the same way: a pass over every PROBE_EVERY-th question
@@ -24,7 +24,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 all='startup_first startup_later training_float32 training_bfloat16'
 all+=' sampling_float32 sampling_bfloat16 sampling_bfloat16_llama_cpp'
-parts=${PARTS:-$all cost_growth}
+parts=${PARTS:-$all layouts cost_growth}
 dimensions=${DIMENSIONS:-}
 model=${MODEL:-models/smollm2-135m-instruct}
 repeats=${REPEATS:-5}
@@ -43,11 +43,13 @@ trap 'rm -rf "$cache"' EXIT
 work=(--model="$model" --pairs=8)
 small=(--requests=24 --slots=24)
 growth=()
+layouts=(--model="$model" --repeats="$repeats")
 if [[ -n $dimensions ]]; then
   work=(--shape="$dimensions" --lengths=tiny --max_new_tokens=6 --pairs=4)
   work+=(--requests=12)
   small=(--requests=6 --slots=6)
   slots=3,6 batches=3,6 peer_slots=3,6
+  layouts=(--shape="$dimensions" --pair_lengths=9:5,5:9 --short_pairs=4)
   growth=(--requests=12,24 --samples=90,180)
 fi
 sampling=(--job=sampling --slots="$slots" --probe_every="$probe_every")
@@ -74,6 +76,7 @@ for part in $parts; do
     sampling_*)
       run+=("${sampling[@]}" --compare=hf --peer_batches="$batches") ;;
     training_*) run+=(--job=training --compare=trl) ;;
+    layouts) run=(benchmark_layouts "${layouts[@]}") ;;
     cost_growth) run=(cost_growth "${growth[@]}") ;;
   esac
   env "${environment[@]}" "$python" -m "tools.${run[0]}" "${run[@]:1}" \

@@ -108,7 +108,8 @@ def run(folder, *, broken='nothing is', **environment):
 def test_everything_is_measured_and_told(tmp_path):
   status, calls, page = run(tmp_path)
   assert status == 0
-  assert len(calls) == 8
+  assert len(calls) == 9
+  assert any('benchmark_layouts --model=' in c for c in calls)
   for job, peer in (('sampling', 'hf'), ('training', 'trl')):
     for dtype in ('float32', 'bfloat16'):
       (call,) = (c for c in calls if f'cpu/{job}_{dtype}.json' in c)
@@ -171,7 +172,7 @@ def test_llama_cpp_takes_part_where_it_is(tmp_path):
 def test_a_part_that_fails_does_not_stop_the_others(tmp_path):
   status, calls, page = run(tmp_path, broken='cost_growth')
   assert status == 1
-  assert len(calls) == 8
+  assert len(calls) == 9
   assert 'Growth' not in page
 
 
