@@ -75,7 +75,12 @@ def test_a_papers_table_names_the_systems_of_its_config():
 def test_a_papers_config_tells_the_numbers_and_the_hours(name):
   said = ' '.join((load(name).__doc__ or '').split())
   table = paper.TABLES[load(name).get_config().paper]
-  numbers = {value for row in table.rows.values() for value in row.values()}
+  numbers = {
+      value
+      for rows in (table.rows, *table.parts.values())
+      for row in rows.values()
+      for value in row.values()
+  }
   assert numbers <= set(map(float, re.findall(r'\d+\.\d+', said)))
   assert 'A100' in said
   low, high, floor = re.findall(

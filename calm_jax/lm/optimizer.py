@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 import math
 from typing import Any
 
@@ -21,6 +22,12 @@ def make_schedule(
   Equal to transformers' schedules, whose first step has a rate of 0.
   """
   warmup = math.ceil(steps * warmup_ratio)
+  return _schedule(kind, peak, warmup, 0 if kind == 'constant' else steps)
+
+
+# Cached, so that equal settings are one object to jit.
+@functools.lru_cache(maxsize=8)
+def _schedule(kind: str, peak: float, warmup: int, steps: int) -> Schedule:
   decays = {
       'cosine': lambda done: 0.5 * (1 + jnp.cos(jnp.pi * done)),
       'linear': lambda done: 1 - done,
@@ -37,6 +44,7 @@ def make_schedule(
   return schedule
 
 
+@functools.lru_cache(maxsize=8)
 def adamw(
     schedule: Schedule,
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -164,6 +165,8 @@ def pair_means(
   return means
 
 
+# Cached, so that the systems of a run share what is compiled.
+@functools.lru_cache(maxsize=8)
 def make_step(
     cfg: decoder.DecoderConfig,
     objective: Objective,
@@ -209,6 +212,7 @@ def make_step(
   )
 
 
+@functools.lru_cache(maxsize=8)
 def make_evaluation(
     cfg: decoder.DecoderConfig, objective: Objective, mesh: Mesh
 ) -> Callable[[decoder.Params, decoder.Params, Batch], dict[str, Mean]]:
@@ -220,6 +224,7 @@ def make_evaluation(
   return jax.jit(sharding.on(mesh, evaluate))
 
 
+@functools.lru_cache(maxsize=8)
 def make_reference(
     cfg: decoder.DecoderConfig, objective: Objective, mesh: Mesh
 ) -> Callable[[decoder.Params | None, decoder.Params, Batch], jax.Array]:

@@ -49,3 +49,16 @@ def test_gradients_are_clipped_before_adam_sees_them():
   # Clipped to (0.6, 0.8); Adam's first update is then g / (g + eps).
   expected = [-0.1 * 0.6 / 10.6, -0.1 * 0.8 / 10.8]
   assert update.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_equal_settings_are_one_object_so_that_programs_are_shared():
+  def made(kind, steps):
+    schedule = optimizers.make_schedule(
+        kind, peak=1e-3, warmup_ratio=0.0, steps=steps
+    )
+    fixed = {'b1': 0.9, 'b2': 0.999, 'eps': 1e-8}
+    return optimizers.adamw(schedule, **fixed, weight_decay=0.0, clip_norm=1.0)
+
+  assert made('cosine', 9) is made('cosine', 9)
+  assert made('cosine', 9) is not made('cosine', 8)
+  assert made('constant', 9) is made('constant', 8)
