@@ -1,10 +1,10 @@
 """Preferences and targets in the formats of TRL and LLaMA-Factory.
 
 Columns that only this project knows (question_id, lang, chosen_lang,
-vote_share) travel along: both programs ignore them. A file without them gets an
-id made from the prompt, so that one question still stays on one side of a
-split, and a vote share of 1. What both answers go on from (opening) ends the
-prompt, as neither program has a place for it.
+vote_share, changed) travel along: both programs ignore them. A file without
+them gets an id made from the prompt, so that one question still stays on one
+side of a split, and a vote share of 1. What both answers go on from (opening)
+ends the prompt, as neither program has a place for it.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ def _message(role: str, text: str) -> list[Row]:
 
 def _extras(record: Record) -> Row:
   names = _PAIR_EXTRAS if isinstance(record, records.Pair) else _TARGET_EXTRAS
-  opened = {'opening': [*record.opening]} if record.opening else {}
-  return {name: getattr(record, name) for name in names} | opened
+  lists = {'opening': [*record.opening], 'changed': [*record.changed]}
+  return {name: getattr(record, name) for name in names} | {
+      name: pieces for name, pieces in lists.items() if pieces
+  }
 
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[str, Row]]:
@@ -161,6 +163,7 @@ def _pair(row: Row, lang: str, where: str) -> records.Pair:
       chosen_lang=_known(row, 'chosen_lang', lang, where),
       vote_share=_share(row, where),
       opening=opening,
+      changed=_strings(row, 'changed', where),
   )
 
 
@@ -179,6 +182,7 @@ def _target(row: Row, lang: str, where: str) -> records.Target:
       completion=completion,
       vote_share=_share(row, where),
       opening=opening,
+      changed=_strings(row, 'changed', where),
   )
 
 
@@ -232,15 +236,23 @@ def _implicit(row: Row, where: str) -> tuple[str, Row]:
 
 def _opened(prompt: str, row: Row, where: str) -> tuple[str, tuple[str, ...]]:
   """The prompt without the opening that it was written with."""
-  opening = row.get('opening') or []
-  if not isinstance(opening, list) or any(
-      not isinstance(piece, str) for piece in opening
-  ):
-    raise ValueError(f"{where}: 'opening' must be a list of strings")
+  opening = _strings(row, 'opening', where)
   end = _BEFORE_OPENING + ''.join(opening) if opening else ''
   if not prompt.endswith(end):
-    raise ValueError(f"{where}: the prompt does not end in its 'opening'")
-  return prompt.removesuffix(end), tuple(opening)
+    raise ValueError(
+        f"{where}: the prompt does not end in its 'opening'; of a run's own"
+        ' pairs give the file that tools.export_pairs writes'
+    )
+  return prompt.removesuffix(end), opening
+
+
+def _strings(row: Row, field: str, where: str) -> tuple[str, ...]:
+  values = row.get(field) or []
+  if not isinstance(values, list) or any(
+      not isinstance(value, str) for value in values
+  ):
+    raise ValueError(f'{where}: {field!r} must be a list of strings')
+  return tuple(values)
 
 
 def _known(row: Row, field: str, default: str, where: str) -> str:

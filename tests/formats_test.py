@@ -19,7 +19,9 @@ PAIR = records.Pair(
     vote_share=5 / 9,
 )
 OPENED = msgspec.structs.replace(
-    PAIR, opening=('[Retrieval]', '<paragraph>', 'Heart\nIt pumps.', '</p>')
+    PAIR,
+    changed=('numbers', 'units'),
+    opening=('[Retrieval]', '<paragraph>', 'Heart\nIt pumps.', '</p>'),
 )
 TARGET = records.Target('q1', 'ja', PAIR.prompt, PAIR.chosen, 0.5)
 OPENED_TARGET = msgspec.structs.replace(TARGET, opening=('[No Retrieval]',))
