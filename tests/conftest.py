@@ -20,10 +20,12 @@ os.environ.setdefault(
 )
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-# Tests, and the processes that they start, share what is compiled.
-_COMPILED = tempfile.TemporaryDirectory(prefix='calm_jax_compiled_')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+# Tests, and the processes that they start, share what is compiled. A worker of
+# pytest-xdist has it from the process that started it.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+  _COMPILED = tempfile.TemporaryDirectory(prefix='calm_jax_compiled_')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 ROOT = pathlib.Path(__file__).parent.parent
 
