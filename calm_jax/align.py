@@ -28,6 +28,7 @@ from calm_jax.lm import (
     checkpoint,
     decoder,
     hosts,
+    layouts,
     loop,
     memory,
     reference,
@@ -62,6 +63,8 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
       place=sharding.place(mesh),
   )
   rows, counts = _read_rows(cfg, workdir / 'pair', policy.tokenizer)
+  rows = layouts.settle(policy.cfg, rows, asked=cfg.train.layout)
+  counts['sequences_per_row'] = rows['train'][0].sequences
   fingerprint = _fingerprint(cfg, policy, rows)
   hosts.agree('what to train on', fingerprint)
   lora, lora_cfg = _start(cfg, policy.cfg)

@@ -286,6 +286,7 @@ RULES: dict[str, Check] = {
     'train.accumulation': _whole(1),
     'train.length_window': _whole(1),
     'train.eval_batch_size': _whole(1),
+    'train.layout': _one_of('auto', 'shared', 'apart'),
     'train.remat': _one_of('auto', 'none', 'full'),
     'train.max_length': _whole(2),
     'train.adam_b1': _number('[0, 1)'),

@@ -202,6 +202,24 @@ def test_a_crashed_run_goes_on_and_ends_the_same(
   assert counts == whole.counts
 
 
+def test_pairs_apart_train_the_same_and_go_on(whole, tmp_path, monkeypatch):
+  """In two sequences each, and with a crash after the checkpoint of step 2."""
+  write_pairs(tmp_path)
+  with monkeypatch.context() as patch:
+    _interrupt(patch, 3, _crash)
+    with pytest.raises(KeyError, match='a crash'):
+      align.run(config(layout='apart'), tmp_path)
+  counts = align.run(config(layout='apart'), tmp_path)
+  assert counts['sequences_per_row'] == 2
+  assert whole.counts['sequences_per_row'] == 1
+  found, expected = lines(tmp_path), lines(whole.workdir)
+  assert found[0]['loss'] == pytest.approx(math.log(2), abs=1e-6)
+  for one, two in zip(found, expected, strict=True):
+    assert one.pop('split') == two.pop('split')
+    for name in one.keys() - {'tokens_per_second'}:
+      assert one[name] == pytest.approx(two[name], rel=1e-3, abs=1e-5), name
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_before_it_ends_the_run(
     whole, tmp_path, monkeypatch, number

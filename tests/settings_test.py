@@ -123,6 +123,7 @@ def test_a_good_config_passes(cfg):
         ('train.sft_weight', -0.1, '[0, inf)'),
         ('train.simpo_gamma', -0.1, '[0, inf)'),
         ('train.weighting', 'shares', "did you mean 'share'?"),
+        ('train.layout', 'aprt', "did you mean 'apart'?"),
         ('train.remat', True, 'there are: auto, full, none'),
         ('train.learning_rate', 0.0, '(0, inf)'),
         ('train.learning_rate', float('inf'), '(0, inf)'),

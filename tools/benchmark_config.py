@@ -28,6 +28,7 @@ FIELDS = {
     'batch': 'train.batch_size',
     'accumulation': 'train.accumulation',
     'length_window': 'train.length_window',
+    'layout': 'train.layout',
     'remat': 'train.remat',
     'mesh': 'mesh',
 }

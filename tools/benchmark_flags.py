@@ -83,6 +83,12 @@ flags.DEFINE_integer(
     'length_window', None, 'Steps that share pairs by length; else 1.'
 )
 flags.DEFINE_enum(
+    'layout',
+    None,
+    ['auto', 'shared', 'apart'],
+    'One sequence for a pair, or two; else auto.',
+)
+flags.DEFINE_enum(
     'remat',
     None,
     ['none', 'full', 'auto'],

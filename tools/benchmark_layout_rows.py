@@ -34,7 +34,7 @@ class Arrays(NamedTuple):
 
 
 def one_row(pairs: Sequence[work.Pair]) -> list[Rows]:
-  """Prompt, chosen and rejected in a row, as training has them."""
+  """Prompt, chosen and rejected in a row."""
   return [[[piece]] for piece in _pieces(pairs)]
 
 
@@ -98,13 +98,13 @@ def _fill(row: Sequence[Piece], shape: batches.Shape) -> Arrays:
     b = batches.build([piece.row], np.array([0]), size)
     columns.append(
         Arrays(
-            b.tokens_BT[0],
-            b.positions_BT[0],
-            b.segments_BT[0],
+            b.tokens_BET[0, 0],
+            b.positions_BET[0, 0],
+            b.segments_BET[0, 0],
             np.full(size.length, number),
-            b.source_BC[0] + start,
-            b.labels_BC[0],
-            np.array(piece.groups)[b.side_BC[0]],
+            b.source_BEC[0, 0] + start,
+            b.labels_BEC[0, 0],
+            np.array(piece.groups)[b.side_BEC[0, 0]],
         )
     )
     start += size.length

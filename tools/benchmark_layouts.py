@@ -5,29 +5,35 @@ python -m tools.benchmark_layouts --model=models/smollm2-135m-instruct \
 
 A pair as one row, its prompt computed once, beside two rows; short pairs in
 rows of their own, of a few lengths, beside several packed in a row. It says
-whether what training does (calm_jax/lm/batches.py) is what was faster.
+whether what training chooses (calm_jax/lm/layouts.py) is what was faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import json
 import pathlib
 import statistics
 import time
-from typing import Any
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from absl import app, flags
 
 from calm_jax import console, records
+from calm_jax.lm import batches
 from tools import benchmark
 from tools import benchmark_flags as given
 from tools import benchmark_layout_rows as lay
 from tools import benchmark_report as report
 from tools import benchmark_work as work
 
-# Always: whether two rows would do is not asked, nor is anything packed.
-RULE = {'pair': 'one row', 'short': 'by length'}
+if TYPE_CHECKING:
+  from calm_jax.lm import decoder  # loads jax, before it is prepared
+
+# By what training makes of a pair: so many sequences.
+PAIRS = {1: 'one row', 2: 'two rows'}
+# Training packs nothing.
+SHORT = 'by length'
 _SHAPES = 3  # of the rows of short pairs
 _PACKED = 512  # tokens of a row that is filled with pairs
 
@@ -52,9 +58,10 @@ def main(argv: Sequence[str]) -> None:
   task = benchmark_task.Task(cfg, 'training', given.shape(cfg), 'short', 0, 0)
   model = benchmark_task.load(task)
   found = []
-  for name, pairs, layouts in _cases(model.corpus):
+  for case in cases(model.corpus, model.cfg, cfg.train.layout):
+    pairs, repeats = case.pairs, given.REPEATS.value
     timer = benchmark_layout_step.Step(model, cfg, pairs=pairs)
-    found.append(compare(name, layouts, timer.run, given.REPEATS.value))
+    found.append(compare(case, timer.run, repeats))
     console.say(line(found[-1]))
   result = report.provenance('tools.benchmark_layouts', ('jax', 'calm_jax'))
   result |= {'model': task.shape or cfg.model, 'dtype': cfg.dtype}
@@ -64,12 +71,19 @@ def main(argv: Sequence[str]) -> None:
     records.write_text(pathlib.Path(given.JSON.value), text)
 
 
-def compare(
-    name: str, layouts: Mapping[str, Sequence[lay.Arrays]], run, repeats
-):
-  """CPU seconds of each layout, and of the others / of training's own."""
-  kind = 'short' if 'packed' in layouts else 'pair'
-  rule, (other,) = RULE[kind], layouts.keys() - {RULE[kind]}
+class Case(NamedTuple):
+  """Pairs in two layouts, of which training chooses `rule`."""
+
+  name: str
+  pairs: int
+  rule: str
+  layouts: Mapping[str, Sequence[lay.Arrays]]
+
+
+def compare(case: Case, run: Callable[..., None], repeats: int):
+  """CPU seconds of each layout, and of the other / of training's own."""
+  rule, layouts = case.rule, case.layouts
+  (other,) = layouts.keys() - {rule}
   for parts in layouts.values():
     run(parts)  # compiles
   seconds: dict[str, list[float]] = {k: [] for k in layouts}
@@ -81,7 +95,7 @@ def compare(
   turns = [b / a for a, b in zip(seconds[rule], seconds[other], strict=True)]
   ratio = statistics.median(turns)
   return {
-      'case': name,
+      'case': case.name,
       'rule': rule,
       'other': other,
       'padded_tokens': {
@@ -101,33 +115,34 @@ def line(r: Mapping[str, Any]) -> str:
   times = ', '.join(f'{k} {s:.2f} CPU s' for k, s in r['cpu_seconds'].items())
   return (
       f'{r["case"]}: {times}; {r["other"]} / {r["rule"]} {r["ratio"]:.2f}'
-      f' ({low:.2f} to {high:.2f}); training has {r["rule"]}:'
+      f' ({low:.2f} to {high:.2f}); training chooses {r["rule"]}:'
       f' {"faster" if r["agrees"] else "SLOWER"} here'
   )
 
 
-def _cases(corpus: Sequence[int]):
-  """Names, numbers of pairs, and the layouts to compare."""
+def cases(
+    corpus: Sequence[int], model: decoder.DecoderConfig, asked: str
+) -> Iterator[Case]:
+  """What the flags name; `asked` is train.layout."""
+  from calm_jax.lm import layouts
+
   for case in _CASES.value:
     prompt, answer = map(int, case.split(':'))
     lengths = _SHORT_LENGTHS._replace(
         pair_prompt=work.Spread(prompt, prompt),
         completion=work.Spread(answer, answer),
     )
-    pair = work.pairs(corpus, lengths, count=1, seed=0)
-    layouts = {'one row': lay.one_row(pair), 'two rows': lay.two_rows(pair)}
-    name = f'prompt {prompt}, answers {answer}'
-    yield name, 1, {k: lay.arrays(v, 1) for k, v in layouts.items()}
+    pairs = work.pairs(corpus, lengths, count=1, seed=0)
+    rows = [batches.Row(p.prompt, (p.chosen, p.rejected)) for p in pairs]
+    rule = PAIRS[layouts.choose(model, rows, asked=asked)]
+    made = {'one row': lay.one_row(pairs), 'two rows': lay.two_rows(pairs)}
+    made = {k: lay.arrays(v, 1) for k, v in made.items()}
+    yield Case(f'prompt {prompt}, answers {answer}', 1, rule, made)
   if _SHORT.value:
     pairs = work.pairs(corpus, _SHORT_LENGTHS, count=_SHORT.value, seed=0)
-    layouts = {
-        'by length': lay.one_row(pairs),
-        'packed': lay.packed(pairs, _PACKED),
-    }
-    name = f'{len(pairs)} short pairs'
-    yield name, len(pairs), {
-        k: lay.arrays(v, _SHAPES) for k, v in layouts.items()
-    }
+    made = {SHORT: lay.one_row(pairs), 'packed': lay.packed(pairs, _PACKED)}
+    made = {k: lay.arrays(v, _SHAPES) for k, v in made.items()}
+    yield Case(f'{len(pairs)} short pairs', len(pairs), SHORT, made)
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from calm_jax.lm import (
     batching,
     checkpoint,
     journal,
+    layouts,
     loop,
     memory,
     remat,
@@ -175,6 +176,8 @@ class Training:
         )
         for p in pairs
     ]
+    asked = cfg.train.layout
+    rows = layouts.settle(model.cfg, {'train': rows}, asked=asked)['train']
     self._lora = lora_lib.LoraConfig(
         cfg.lora.rank, cfg.lora.alpha, tuple(cfg.lora.targets)
     )
@@ -197,7 +200,7 @@ class Training:
     self._tokens = 0
 
     def counted(state, params, batch: batches.Batch):
-      self._tokens += batch.tokens_BT.size
+      self._tokens += batch.tokens_BET.size
       return step(state, params, batch)
 
     self._job = loop.Job(
@@ -217,8 +220,9 @@ class Training:
 
   @property
   def chosen(self) -> dict[str, int]:
-    """What was asked for, or what memory asks for."""
-    return {'remat': int(self._remat)}
+    """What was asked for, or what memory and lengths ask for."""
+    sequences = self._job.train.rows[0].sequences
+    return {'remat': int(self._remat), 'sequences_per_row': sequences}
 
   def warm_up(self) -> None:
     """Compiles: an epoch meets every shape."""
@@ -246,7 +250,7 @@ class Training:
           ) as kept,
       ):
         loop.run(self._job, state, journal=log, checkpoints=kept, advance=mark)
-    tokens = sum(batches.lengths(self._job.train.rows))
+    tokens = batches.tokens(self._job.train.rows)
     seconds, cpu_seconds = (
         b - a for a, b in zip(marks[0], marks[-1], strict=True)
     )

@@ -131,7 +131,7 @@ def train(
   params = decoder.abstract(model.cfg, model.dtype)
   rows = [batches.Row(*_pair(job))] * job.rows
   index = np.tile(np.arange(job.rows), (accumulation, 1))
-  shape = batches.Shape(job.length, job.completion)
+  shape = batches.Shape(job.length, job.completion, job.sequences)
   batch = batches.build(rows, index, shape, np.zeros((job.rows, 2), np.float32))
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch

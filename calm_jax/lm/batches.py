@@ -1,8 +1,9 @@
 """Rows of token ids as arrays of a few static shapes; numpy only.
 
-A preference pair is one row, prompt + chosen + rejected, so that the prompt is
-computed once. `rejected` goes on from the prompt's positions and does not see
-`chosen`; `training.row_mask` builds that mask from positions and segments.
+A preference pair is one sequence, prompt + chosen + rejected, so that the
+prompt is computed once. `rejected` goes on from the prompt's positions and does
+not see `chosen`; `training.row_mask` builds that mask from positions and
+segments. Or it is two, prompt + chosen and prompt + rejected (see `layouts`).
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ class Row(NamedTuple):
   completions: tuple[tuple[int, ...], ...]
   weight: float = 1.0
   cut: int = 0  # completions that lost their end to the length limit
+  sequences: int = 1  # 2: the prompt is computed with each completion
 
 
 class Shape(NamedTuple):
-  """Of a compiled program: tokens of a row, completion tokens among them."""
+  """Of a compiled program: tokens of a sequence, of completions among them."""
 
   length: int
   completion: int
+  sequences: int = 1  # of a row
 
 
 class Part(NamedTuple):
@@ -49,18 +52,19 @@ class Part(NamedTuple):
 class Batch(NamedTuple):
   """Rows as arrays; a step's micro-batches add one axis in front of B.
 
-  The hidden state at `source_BC` predicts `labels_BC`. The first token of both
-  completions is predicted by the prompt's last one. `side_BC` is 0 for chosen
-  and 1 for rejected; `ref_B2` has the reference's log-probabilities of both.
+  E are the sequences of a row, which do not see each other. The hidden state at
+  `source_BEC` predicts `labels_BEC`. The first token of both completions is
+  predicted by the prompt's last one. `side_BEC` is 0 for chosen and 1 for
+  rejected; `ref_B2` has the reference's log-probabilities of both.
   """
 
-  tokens_BT: Any
-  positions_BT: Any
-  segments_BT: Any
-  source_BC: Any
-  labels_BC: Any
-  side_BC: Any
-  mask_BC: Any
+  tokens_BET: Any
+  positions_BET: Any
+  segments_BET: Any
+  source_BEC: Any
+  labels_BEC: Any
+  side_BEC: Any
+  mask_BEC: Any
   weight_B: Any
   ref_B2: Any
 
@@ -127,8 +131,15 @@ def fit(
 
 
 def lengths(rows: Sequence[Row]) -> tuple[int, ...]:
-  """Tokens of each row."""
-  return tuple(_size(row).length for row in rows)
+  """Tokens of the longest sequence of each row: its others are padded to it."""
+  return tuple(size(row).length for row in rows)
+
+
+def tokens(rows: Sequence[Row]) -> int:
+  """Tokens of all sequences, without padding."""
+  return sum(
+      r.sequences * len(r.prompt) + sum(map(len, r.completions)) for r in rows
+  )
 
 
 def by_length(rows: Sequence[Row], batch: int) -> list[np.ndarray]:
@@ -138,9 +149,16 @@ def by_length(rows: Sequence[Row], batch: int) -> list[np.ndarray]:
   return list(order.reshape(-1, batch))
 
 
+def size(row: Row) -> Shape:
+  """The least shape of a row: that of its longest sequence."""
+  sums = [sum(map(len, part.completions)) for part in _sequences(row)]
+  completion = max(sums, default=0)
+  return Shape(len(row.prompt) + completion, completion, row.sequences)
+
+
 def need(rows: Sequence[Row], index_X: np.ndarray) -> Shape:
   """The least shape that holds the rows of a batch."""
-  sizes = [_size(rows[i]) for i in index_X.flat if i >= 0]
+  sizes = [size(rows[i]) for i in index_X.flat if i >= 0]
   return Shape(*(max(s) for s in zip(*sizes, strict=True)))
 
 
@@ -157,7 +175,8 @@ def shapes(needs: Sequence[Shape], *, limit: int) -> tuple[Shape, ...]:
   found = []
   for low, high in itertools.pairwise([0, *tops]):
     completions = [n.completion for n in needs if low < n.length <= high]
-    found.append(Shape(high, _round_up(max(completions))))
+    longest = _round_up(max(completions))
+    found.append(Shape(high, longest, max(n.sequences for n in needs)))
   return tuple(found)
 
 
@@ -183,8 +202,8 @@ def build(
 
 def count_tokens(batch: Batch) -> int:
   """Tokens of real rows, without padding."""
-  real_BT = (batch.segments_BT != PADDING) & (batch.weight_B > 0)[..., None]
-  return int(real_BT.sum())
+  real_B11 = (batch.weight_B > 0)[..., None, None]
+  return int(((batch.segments_BET != PADDING) & real_B11).sum())
 
 
 @functools.lru_cache(maxsize=2)
@@ -207,9 +226,18 @@ def _order(plan: Plan, epoch: int) -> np.ndarray:
   return np.concatenate(parts)
 
 
-def _size(row: Row) -> Shape:
-  completion = sum(map(len, row.completions))
-  return Shape(len(row.prompt) + completion, completion)
+class _Sequence(NamedTuple):
+  """What is one sequence of a row; its first completion is of `side`."""
+
+  prompt: tuple[int, ...]
+  completions: tuple[tuple[int, ...], ...]
+  side: int = 0
+
+
+def _sequences(row: Row) -> list[_Sequence]:
+  if row.sequences == 1:
+    return [_Sequence(row.prompt, row.completions)]
+  return [_Sequence(row.prompt, (c,), i) for i, c in enumerate(row.completions)]
 
 
 def _round_up(length: int) -> int:
@@ -218,26 +246,36 @@ def _round_up(length: int) -> int:
 
 def _fill(row: Row, shape: Shape, ref_2: np.ndarray) -> Batch:
   """One row's arrays, without a batch axis."""
-  prompt = len(row.prompt)
-  lengths = [len(c) for c in row.completions]
-  tokens = np.concatenate([row.prompt, *row.completions])
+  parts = _sequences(row)
+  parts += [_Sequence(_EMPTY.prompt, ())] * (shape.sequences - len(parts))
+  arrays = [_arrays(part, shape) for part in parts]
+  return Batch(
+      *(np.stack(column) for column in zip(*arrays, strict=True)),
+      weight_B=np.float32(row.weight),
+      ref_B2=ref_2.astype(np.float32),
+  )
+
+
+def _arrays(part: _Sequence, shape: Shape) -> tuple[np.ndarray, ...]:
+  """One sequence's arrays, in the order of a batch."""
+  prompt = len(part.prompt)
+  lengths = [len(c) for c in part.completions]
+  tokens = np.concatenate([part.prompt, *part.completions])
   positions = [np.arange(prompt)]
   positions += [prompt + np.arange(n) for n in lengths]
   segments = np.repeat(np.arange(1 + len(lengths)), [prompt, *lengths])
   labels, sources = tokens[prompt:], np.arange(prompt, len(tokens)) - 1
   starts = np.cumsum([0, *lengths])[:-1][np.array(lengths) > 0]
   sources[starts] = prompt - 1
-  sides = np.repeat(np.arange(len(lengths)), lengths)
-  return Batch(
-      tokens_BT=_pad(tokens, shape.length),
-      positions_BT=_pad(np.concatenate(positions), shape.length),
-      segments_BT=_pad(segments, shape.length, PADDING),
-      source_BC=_pad(sources, shape.completion),
-      labels_BC=_pad(labels, shape.completion),
-      side_BC=_pad(sides, shape.completion),
-      mask_BC=_pad(np.ones_like(labels), shape.completion).astype(bool),
-      weight_B=np.float32(row.weight),
-      ref_B2=ref_2.astype(np.float32),
+  sides = part.side + np.repeat(np.arange(len(lengths)), lengths)
+  return (
+      _pad(tokens, shape.length),
+      _pad(np.concatenate(positions), shape.length),
+      _pad(segments, shape.length, PADDING),
+      _pad(sources, shape.completion),
+      _pad(labels, shape.completion),
+      _pad(sides, shape.completion),
+      _pad(np.ones_like(labels), shape.completion).astype(bool),
   )
 
 

@@ -2,7 +2,7 @@
 
 The alphabet of array names in `lm`: B batch, T query position, S key position,
 D model, F ffn, N heads, K kv heads, G = N / K, H head dim, V vocab, L layer,
-R LoRA rank, C completion position.
+R LoRA rank, C completion position, E sequence of a row.
 """
 
 from __future__ import annotations

@@ -95,10 +95,11 @@ class Training(NamedTuple):
 
   rows: int
   eval_rows: int
-  length: int  # tokens of a row
+  length: int  # tokens of a sequence
   completion: int  # tokens of it whose logits count
   chunk: int
   remat: bool
+  sequences: int = 1  # of a row
 
 
 def gib(size: float) -> str:

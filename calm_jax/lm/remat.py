@@ -40,6 +40,7 @@ def settle(
       completion=shape.completion,
       chunk=chunk,
       remat=False,
+      sequences=shape.sequences,
   )
   free = capacity.room(model.mesh)
   remat = hosts.anywhere(
@@ -49,8 +50,7 @@ def settle(
   need = planner.training(model, job._replace(remat=remat), lora=lora)
   times = 'twice' if remat else 'once'
   console.say(
-      f'  layers are computed {times}: rows of {shape.length} tokens take'
-      f' {need} a device'
+      f'  layers are computed {times}: {_rows(job)} take {need} a device'
   )
   return remat, need
 
@@ -91,8 +91,8 @@ def _too_large(
     return capacity.fits(need, free, safely=True)
 
   text = (
-      f'training on {job.rows // parts} rows of {job.length} tokens a device'
-      f' needs {planner.training(model, job, lora=lora)},'
+      f'training on {job.rows // parts} {_rows(job)} a device needs'
+      f' {planner.training(model, job, lora=lora)},'
       f' and {capacity.beside(free)}.'
   )
   if not remat and fits(True):
@@ -112,15 +112,26 @@ def _too_large(
       most=job.length // _TOKENS,
   )
   if tokens:
+    one, of = (
+        ('row', 'its answers')
+        if job.sequences == 1
+        else ('pair', 'an answer in each row')
+    )
     return (
-        f'{text} One row fits with up to {tokens} tokens, of its prompt and its'
-        ' answers: lower train.max_length, or use more devices (mesh.fsdp or'
+        f'{text} One {one} fits with up to {tokens} tokens, of its prompt and'
+        f' {of}: lower train.max_length, or use more devices (mesh.fsdp or'
         ' mesh.tensor)'
     )
   return (
       f'{text} Not even a row of {_TOKENS} tokens fits: use more devices'
       ' (mesh.fsdp or mesh.tensor), or a smaller model'
   )
+
+
+def _rows(job: memory.Training) -> str:
+  if job.sequences == 1:
+    return f'rows of {job.length} tokens'
+  return f'pairs of {job.sequences} rows of {job.length} tokens'
 
 
 def _longest(rows: Mapping[str, Sequence[batches.Row]]) -> batches.Shape:

@@ -124,6 +124,18 @@ def dpo(
   return seconds
 
 
+def row_flops(
+    cfg: decoder.DecoderConfig, *, length: int, completion: int
+) -> float:
+  """FLOPs of a DPO step over a sequence, as its programs compute it.
+
+  Masked or not, each token attends to all `length`; and no layer is computed
+  twice, which would not change how layouts compare.
+  """
+  attention = 3.5 * 4 * length**2 * _attention(cfg)
+  return 4 * (_linear(cfg) * length + _head(cfg) * completion) + attention
+
+
 def _passes(
     cfg, device, pairs, shared: bool, *, linear, attention, head=None
 ) -> float:

@@ -92,27 +92,30 @@ def completion_logprobs(
   The vocabulary projection runs over `chunk` completion positions at a time:
   no array of [B, T, V] exists.
   """
-  mask_BTS = row_mask(cfg, batch.positions_BT, batch.segments_BT)
+  # From here to the sums, B counts sequences.
+  flat = lambda x_BEX: x_BEX.reshape(-1, x_BEX.shape[-1])
+  positions_BT = flat(batch.positions_BET)
   hidden_BTD, _ = decoder.forward(
       cfg,
       params,
-      batch.tokens_BT,
-      batch.positions_BT,
-      mask_BTS,
+      flat(batch.tokens_BET),
+      positions_BT,
+      row_mask(cfg, positions_BT, flat(batch.segments_BET)),
       lora=lora,
       remat=remat,
   )
-  hidden_BCD = jnp.take_along_axis(
-      hidden_BTD, batch.source_BC[..., None], axis=1
-  )
+  source_BC1 = flat(batch.source_BEC)[..., None]
+  hidden_BCD = jnp.take_along_axis(hidden_BTD, source_BC1, axis=1)
   hidden_BCD = sharding.split(hidden_BCD, 'BCD')
-  scores = labels.scores(cfg, params, hidden_BCD, batch.labels_BC, chunk=chunk)
-  side_BC2 = batch.side_BC[..., None] == jnp.arange(2)[None, None]
-  side_BC2 &= batch.mask_BC[..., None]
-  logp_B2, logit_B2 = (
-      jnp.where(side_BC2, score_BC[..., None], 0).sum(1) for score_BC in scores
-  )
-  return Completions(logp_B2, logit_B2, side_BC2.sum(1))
+  labels_BC = flat(batch.labels_BEC)
+  scores = labels.scores(cfg, params, hidden_BCD, labels_BC, chunk=chunk)
+  side_BC2 = flat(batch.side_BEC)[..., None] == jnp.arange(2)[None, None]
+  side_BC2 &= flat(batch.mask_BEC)[..., None]
+  sums = [jnp.where(side_BC2, x_BC[..., None], 0).sum(1) for x_BC in scores]
+  sums.append(side_BC2.sum(1))
+  # A sequence adds 0 to the side that it has not.
+  shape = (*batch.tokens_BET.shape[:2], 2)
+  return Completions(*(x_B2.reshape(shape).sum(1) for x_B2 in sums))
 
 
 def batch_means(

@@ -82,7 +82,7 @@ def prefill(model: memory.Model, job: memory.Sampling) -> dict[str, int]:
 
 def step(model: memory.Model, job: memory.Training) -> dict[str, int]:
   """What the backward pass finds, and what a layer or the logits need."""
-  rows = math.ceil(job.rows / sharding.rows(model.mesh))
+  rows = job.sequences * math.ceil(job.rows / sharding.rows(model.mesh))
   layers = model.cfg.num_layers
   layer = rows * _kept(model, job.length)
   logits = rows * _chunk_logits(model, job)
@@ -108,7 +108,7 @@ def step(model: memory.Model, job: memory.Training) -> dict[str, int]:
 
 def forward(model: memory.Model, job: memory.Training) -> dict[str, int]:
   """Nothing is kept: logits, or the widest layer."""
-  rows = math.ceil(job.eval_rows / sharding.rows(model.mesh))
+  rows = job.sequences * math.ceil(job.eval_rows / sharding.rows(model.mesh))
   scores = rows * _scores(model, job.length)
   work = max(
       _CHUNK_LOGITS * rows * _chunk_logits(model, job),

@@ -13,49 +13,85 @@ from calm_jax.lm import batches
 PAIR = batches.Row((5, 6), ((7, 8, 9), (10,)))
 
 
+APART = PAIR._replace(sequences=2)
+
+
 def _one(row, shape):
+  """Of a row; without the axis of sequences where there is one."""
   batch = batches.build([row], np.array([0]), batches.Shape(*shape))
-  return {
+  values = {
       name: value[0].tolist()
       for name, value in zip(batch._fields, batch, strict=True)
   }
+  if row.sequences > 1:
+    return values
+  one = lambda name, value: value[0] if 'BE' in name else value
+  return {name: one(name, value) for name, value in values.items()}
 
 
 def test_a_pair_shares_its_prompt():
   assert _one(PAIR, (8, 5)) == {
-      'tokens_BT': [5, 6, 7, 8, 9, 10, 0, 0],
-      'positions_BT': [0, 1, 2, 3, 4, 2, 0, 0],
-      'segments_BT': [0, 0, 1, 1, 1, 2, -1, -1],
-      'source_BC': [1, 2, 3, 1, 0],
-      'labels_BC': [7, 8, 9, 10, 0],
-      'side_BC': [0, 0, 0, 1, 0],
-      'mask_BC': [True, True, True, True, False],
+      'tokens_BET': [5, 6, 7, 8, 9, 10, 0, 0],
+      'positions_BET': [0, 1, 2, 3, 4, 2, 0, 0],
+      'segments_BET': [0, 0, 1, 1, 1, 2, -1, -1],
+      'source_BEC': [1, 2, 3, 1, 0],
+      'labels_BEC': [7, 8, 9, 10, 0],
+      'side_BEC': [0, 0, 0, 1, 0],
+      'mask_BEC': [True, True, True, True, False],
       'weight_B': 1.0,
       'ref_B2': [0.0, 0.0],
   }
 
 
+def test_or_has_it_twice():
+  assert _one(APART, (6, 3, 2)) == {
+      'tokens_BET': [[5, 6, 7, 8, 9, 0], [5, 6, 10, 0, 0, 0]],
+      'positions_BET': [[0, 1, 2, 3, 4, 0], [0, 1, 2, 0, 0, 0]],
+      'segments_BET': [[0, 0, 1, 1, 1, -1], [0, 0, 1, -1, -1, -1]],
+      'source_BEC': [[1, 2, 3], [1, 0, 0]],
+      'labels_BEC': [[7, 8, 9], [10, 0, 0]],
+      'side_BEC': [[0, 0, 0], [1, 0, 0]],
+      'mask_BEC': [[True, True, True], [True, False, False]],
+      'weight_B': 1.0,
+      'ref_B2': [0.0, 0.0],
+  }
+
+
+def test_sequences_apart_are_as_long_as_the_longest_of_their_row():
+  rows = [APART, APART._replace(prompt=(1,) * 9, completions=((2,), (3,)))]
+  assert batches.lengths(rows) == (5, 10)
+  assert batches.tokens(rows) == 2 * 2 + 4 + 2 * 9 + 2
+  assert batches.tokens([PAIR]) == 6
+  needed = batches.need(rows, np.array([0, 1, -1]))
+  assert needed == (10, 3, 2)
+  assert batches.shapes([needed], limit=1) == ((32, 32, 2),)
+  filled = batches.build(rows, np.array([-1, 0]), batches.Shape(32, 32, 2))
+  assert filled.tokens_BET.shape == (2, 2, 32)
+  assert not filled.mask_BEC[0].any()
+  assert batches.count_tokens(filled) == batches.tokens(rows[:1])
+
+
 def test_a_target_is_a_pair_without_its_rejected_side():
   row = _one(batches.Row((5,), ((7, 8),), 0.5), (3, 2))
-  assert row['segments_BT'] == [0, 1, 1]
-  assert row['source_BC'] == [0, 1]
+  assert row['segments_BET'] == [0, 1, 1]
+  assert row['source_BEC'] == [0, 1]
   assert row['weight_B'] == 0.5
 
 
 def test_an_empty_completion_moves_no_source():
   row = _one(batches.Row((5, 6), ((), (7, 8))), (4, 2))
-  assert row['source_BC'] == [1, 2]
-  assert row['side_BC'] == [1, 1]
+  assert row['source_BEC'] == [1, 2]
+  assert row['side_BEC'] == [1, 1]
 
 
 def test_minus_one_is_a_row_without_weight():
   ref = np.array([[-1.0, -2.0]])
   index = np.array([[0], [-1]])
   batch = batches.build([PAIR], index, batches.Shape(8, 4), ref)
-  assert batch.tokens_BT.shape == (2, 1, 8)
+  assert batch.tokens_BET.shape == (2, 1, 1, 8)
   assert batch.weight_B.tolist() == [[1.0], [0.0]]
   assert batch.ref_B2.tolist() == [[[-1.0, -2.0]], [[0.0, 0.0]]]
-  assert not batch.mask_BC[1].any()
+  assert not batch.mask_BEC[1].any()
   assert batches.count_tokens(batch) == 6
 
 
@@ -148,7 +184,7 @@ def test_shapes_are_few_and_hold_everything():
   for limit in (1, 3, 4):
     found = batches.shapes(needs, limit=limit)
     assert len(found) == limit
-    assert all(n % 32 == 0 for shape in found for n in shape)
+    assert all(n % 32 == 0 for shape in found for n in shape[:2])
     for need in needs:
       shape = batches.pick(found, need)
       assert shape.length >= need.length
@@ -174,9 +210,9 @@ def test_shapes_pad_little():
 
 
 def test_equal_lengths_need_one_shape():
-  assert batches.shapes([batches.Shape(60, 5)] * 9, limit=4) == ((64, 32),)
+  assert batches.shapes([batches.Shape(60, 5)] * 9, limit=4) == ((64, 32, 1),)
 
 
 def test_need_ignores_filling():
   rows = [PAIR, batches.Row((1,) * 9, ((1,),))]
-  assert batches.need(rows, np.array([[0, -1], [1, -1]])) == (10, 4)
+  assert batches.need(rows, np.array([[0, -1], [1, -1]])) == (10, 4, 1)

@@ -39,7 +39,7 @@ def _job(*, step=None, val=3, eval_every=4, epochs=3):
   shapes = []
 
   def train(state, params, batch):
-    shapes.append(batch.tokens_BT.shape)
+    shapes.append(batch.tokens_BET.shape)
     mean = training.Mean(np.float32(batch.weight_B.sum()), np.float32(2))
     return _next(state, mean)
 
@@ -96,11 +96,11 @@ def test_a_layout_has_each_row_once_in_the_shapes_of_the_run():
   assert len({part.shape for part in layout}) > 1
   # Steps of two micro-batches of two rows; the last step has one of them.
   assert [part.shape.length for part in layout] == [
-      shapes[0][2],
-      shapes[0][2],
-      shapes[1][2],
-      shapes[1][2],
-      shapes[2][2],
+      shapes[0][3],
+      shapes[0][3],
+      shapes[1][3],
+      shapes[1][3],
+      shapes[2][3],
   ]
 
 
@@ -109,7 +109,7 @@ def test_validation_rows_have_the_layout_of_validation():
   lengths = []
 
   def evaluate(lora, params, batch):
-    lengths.append(batch.tokens_BT.shape[1])
+    lengths.append(batch.tokens_BET.shape[2])
     return {'loss': training.Mean(np.float32(1), np.float32(1))}
 
   loop.validate(dataclasses.replace(job, evaluate=evaluate), {})

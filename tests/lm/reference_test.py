@@ -14,8 +14,8 @@ ROWS = [
 
 def _score(batch):
   """Sums that tell rows and sides apart."""
-  real = batch.segments_BT == batches.PROMPT
-  chosen = (batch.tokens_BT * real).sum(1)
+  real = batch.segments_BET == batches.PROMPT
+  chosen = (batch.tokens_BET * real)[:, 0].sum(1)
   return np.stack([-chosen, -1000.0 - chosen], axis=1)
 
 

@@ -82,3 +82,28 @@ def test_the_longest_row_of_both_splits_decides(model, monkeypatch, capsys):
   assert 'computed once: rows of 224 tokens' in capsys.readouterr().out
   job = memory.Training(1, 2, 224, 128, chunk=256, remat=False)
   assert need == planner.training(model, job, lora=LORA)
+
+
+def test_the_sequences_of_a_row_take_as_much_as_rows(
+    model, monkeypatch, capsys
+):
+  free = 2**40
+  monkeypatch.setattr(capacity, 'room', lambda mesh: free)
+  row = batches.Row((1,) * 100, ((2,) * 90, (3,) * 20), sequences=2)
+  settle = lambda: remat.settle(
+      model,
+      {'train': [row]},
+      asked='auto',
+      lora=LORA,
+      batch=1,
+      eval_batch=2,
+      chunk=256,
+  )
+  _, need = settle()
+  assert 'once: pairs of 2 rows of 192 tokens' in capsys.readouterr().out
+  job = memory.Training(2, 4, 192, 96, chunk=256, remat=False)
+  assert need == planner.training(model, job, lora=LORA)
+  free = beside(model, True, rows=2, eval_rows=2, length=64, completion=96)
+  free = int(free / 0.85) + 1
+  with pytest.raises(ValueError, match='One pair fits with up to 64 tokens'):
+    settle()

@@ -64,6 +64,12 @@ def _batch(rows, index, shape=SHAPE, ref=None):
   return batches.build(rows, np.asarray(index), shape, ref)
 
 
+def _apart(rows, index, ref=None, length=SHAPE.length):
+  """The same in two sequences a row."""
+  rows = [row._replace(sequences=2) for row in rows]
+  return _batch(rows, index, batches.Shape(length, 9, 2), ref)
+
+
 def _reference(rows):
   """Any numbers: as log-probabilities of another model."""
   return -20 - np.random.default_rng(3).random((len(rows), 2))
@@ -75,18 +81,14 @@ def _logprobs(cfg, params, lora, batch):
 
 
 @pytest.mark.parametrize('window', [None, 4])
-def test_a_shared_prompt_equals_two_separate_rows(window):
+def test_a_shared_prompt_equals_two_sequences(window):
   cfg = dataclasses.replace(CFG, window=window)
   params, lora, rows = _params(), _lora(), _rows(4)
   shared = _logprobs(cfg, params, lora, _batch(rows, range(4)))
-  for side in (0, 1):
-    alone = [batches.Row(r.prompt, (r.completions[side],)) for r in rows]
-    # Another padding too, which must not matter.
-    batch = _batch(alone, range(4), batches.Shape(30, 9))
-    split = _logprobs(cfg, params, lora, batch)
-    for one, two in zip(shared, split, strict=True):
-      np.testing.assert_allclose(one[:, side], two[:, 0], rtol=1e-5)
-    assert not split.tokens_B2[:, 1].any()
+  # With other padding, which must not matter.
+  apart = _logprobs(cfg, params, lora, _apart(rows, range(4), length=30))
+  for one, two in zip(shared, apart, strict=True):
+    np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
 @pytest.mark.parametrize('window', [None, 4])
@@ -108,15 +110,17 @@ def test_logprobs_by_hand(window):
 
 
 @functools.cache
-def _grads(objective):
+def _grads(objective, build=_batch, window=None):
+  """Of the adapter's factors, and the loss."""
+  cfg = dataclasses.replace(CFG, window=window)
   rows, params = _rows(2), _params()
-  batch = _batch(rows, range(2), ref=_reference(rows))
+  batch = build(rows, range(2), ref=_reference(rows))
 
   def loss(lora):
-    means = training.batch_means(CFG, objective, params, lora, batch)
+    means = training.batch_means(cfg, objective, params, lora, batch)
     return means['loss'].total
 
-  return jax.jit(jax.grad(loss))(_lora())
+  return jax.jit(jax.value_and_grad(loss))(_lora())
 
 
 def _assert_close(a, b, tolerance):
@@ -136,6 +140,12 @@ def _assert_close(a, b, tolerance):
 def test_saving_memory_changes_no_gradient(change):
   changed = dataclasses.replace(DPO, **change)
   _assert_close(_grads(changed), _grads(DPO), 1e-5)
+
+
+@pytest.mark.parametrize('window', [None, 4])
+def test_a_pair_in_two_sequences_has_the_same_gradient(window):
+  apart = _grads(DPO, _apart, window)
+  _assert_close(apart, _grads(DPO, window=window), 1e-5)
 
 
 def _equations(jaxpr):
@@ -294,18 +304,24 @@ def test_micro_batches_and_padding_rows_change_nothing(objective):
 
 
 @pytest.mark.parametrize(
-    'sizes', [(4, 1, 1), pytest.param((1, 2, 2), marks=pytest.mark.slow)]
+    ('sizes', 'build'),
+    [
+        ((4, 1, 1), _batch),
+        ((4, 1, 1), _apart),
+        pytest.param((1, 2, 2), _batch, marks=pytest.mark.slow),
+    ],
 )
-def test_four_devices_equal_one(sizes):
+def test_four_devices_equal_one(sizes, build):
+  """And a pair in two sequences on them one that shares its prompt on one."""
   if jax.device_count() < 4:
     pytest.skip('needs XLA_FLAGS=--xla_force_host_platform_device_count=4')
   rows = _rows(8)
-  steps = [
-      _batch(rows, index, ref=_reference(rows))
+  steps = lambda build: [
+      build(rows, index, ref=_reference(rows))
       for index in ([[0, 1, 2, 3], [4, 5, 6, 7]], [[7, 2, -1, 0], [1] * 4])
   ]
-  one, metrics = _steps(DPO, steps)
-  four, others = _steps(DPO, steps, sizes)
+  one, metrics = _steps(DPO, steps(_batch))
+  four, others = _steps(DPO, steps(build), sizes)
   _assert_close(four.lora, one.lora, 1e-5)
   for name, value in metrics[1].items():
     assert others[1][name] == pytest.approx(value, rel=1e-5), name

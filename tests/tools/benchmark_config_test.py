@@ -59,6 +59,7 @@ def test_every_flag_of_a_field_reaches_it():
       'dtype': 'bfloat16',
       'slots': '7',
       'lora_targets': 'k_proj,v_proj',
+      'layout': 'apart',
       'remat': 'auto',
       'mesh': '2,3,4',
       'temperature': '0.25',

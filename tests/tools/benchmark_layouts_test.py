@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from absl import flags
+from absl.testing import flagsaver
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from calm_jax.lm import lora as lora_lib
 from tools import benchmark_layout_rows as lay
 from tools import benchmark_layout_step as steps
 from tools import benchmark_layouts as layouts
-from tools import benchmark_page
+from tools import benchmark_model, benchmark_page
 from tools import benchmark_work as work
 
 CFG = decoder.DecoderConfig(
@@ -91,15 +93,16 @@ def test_layouts_take_turns_and_the_rule_is_judged(monkeypatch):
   monkeypatch.setattr('time.process_time', lambda: next(clock))
   (part,) = lay.arrays(lay.one_row(PAIRS[:1]), 1)
   asked = []
-  found = layouts.compare(
-      'a pair', {'one row': [part], 'two rows': [part, part]}, asked.append, 3
-  )
+  made = {'one row': [part], 'two rows': [part, part]}
+  case = layouts.Case('a pair', 1, 'one row', made)
+  found = layouts.compare(case, asked.append, 3)
   assert list(map(len, asked)) == [1, 2] * 4
   assert found['runs'] == {'one row': [2, 2, 2], 'two rows': [3, 1, 4]}
   assert (found['ratio'], found['ratio_spread']) == (1.5, [0.5, 2.0])
   assert found['agrees']
   assert found['padded_tokens'] == {'one row': 32, 'two rows': 64}
   assert 'two rows / one row 1.50 (0.50 to 2.00)' in layouts.line(found)
+  assert layouts.line(found).endswith('chooses one row: faster here')
   result = {
       'layouts': [found],
       'date': 'today',
@@ -111,3 +114,22 @@ def test_layouts_take_turns_and_the_rule_is_judged(monkeypatch):
   row = '| a pair | one row: 2.00, 32 tokens | two rows: 3.00, 64 tokens |'
   page = benchmark_page.page({'layouts': result}, 'cpu')
   assert f'{row} 1.50 (0.50 to 2.00) | yes |' in page
+
+
+def test_each_pair_is_judged_by_what_training_chooses():
+  names = ['--pair_lengths=50:300,200:200', '--short_pairs=2']
+  model = benchmark_model.SHAPES['smollm2-135m']
+  with flagsaver.flagsaver():
+    flags.FLAGS(['benchmark_layouts', *names])
+    found = list(layouts.cases(range(900), model, 'auto'))
+    apart = next(layouts.cases(range(900), model, 'shared'))
+  assert [c.rule for c in found] == ['two rows', 'one row', 'by length']
+  assert apart.rule == 'one row'
+  assert all(c.rule in c.layouts for c in found)
+  # Judged against what it did not choose.
+  clock = iter([0, 1, 1, 3])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr('time.process_time', lambda: next(clock))
+    slower = layouts.compare(found[0], lambda parts: None, 1)
+  assert (slower['rule'], slower['ratio']) == ('two rows', 0.5)
+  assert not slower['agrees']
