@@ -1,7 +1,8 @@
 """What any paid service needs: groups, patience with limits, a budget.
 
 A request is tried a few times, then its texts are counted failures. When
-several fail in a row nothing more is sent in this run.
+several fail in a row nothing more is sent in this run. A text that the service
+rejects fails alone, unless it has taken none so far.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _TRIES = 6  # of one request
 _BILLED_TRIES = 3  # of one whose failures may cost money
 _LONGEST_WAIT = 60.0  # seconds between two tries
 _GIVE_UP = 4  # failed requests in a row
+_REJECTED = 20  # texts, before any is taken: it is then the request's form
 _ENTITY = re.compile(r'&(#\d+|#[xX][0-9a-fA-F]+|\w+);')
 
 
@@ -61,6 +63,9 @@ class Remote(translator.Translator):
     self._group_characters = group_characters
     self._text_characters = text_characters
     self._failed_in_a_row = 0
+    self._rejected = 0
+    self._taken = False  # the service has translated something
+    self._stopped = False
 
   @property
   def version(self) -> str:
@@ -104,7 +109,7 @@ class Remote(translator.Translator):
   def _group(
       self, texts: list[str], source: str, target: str
   ) -> list[str | None]:
-    if self._failed_in_a_row >= _GIVE_UP:
+    if self._stopped:
       return [None] * len(texts)
     try:
       done = self._patiently(texts, source, target)
@@ -113,10 +118,18 @@ class Remote(translator.Translator):
       if half := len(texts) // 2:
         parts = texts[:half], texts[half:]
         return [t for p in parts for t in self._group(p, source, target)]
-      return self._lost(texts, str(e))
+      self._rejected += 1
+      self._lost(texts, str(e))
+      if self._rejected >= _REJECTED and not self._taken:
+        self._stop(f'the first {self._rejected} texts were rejected')
+      return [None]
     except Busy as e:
-      return self._lost(texts, str(e))
-    self._failed_in_a_row = 0
+      self._failed_in_a_row += 1
+      self._lost(texts, str(e))
+      if self._failed_in_a_row >= _GIVE_UP:
+        self._stop(f'{_GIVE_UP} requests in a row failed')
+      return [None] * len(texts)
+    self._failed_in_a_row, self._taken = 0, True
     return [_tidy(a, b) for a, b in zip(texts, done, strict=True)]
 
   def _patiently(self, texts: list[str], source: str, target: str) -> list[str]:
@@ -148,16 +161,16 @@ class Remote(translator.Translator):
       raise Busy(why, billed=True)
     return done
 
-  def _lost(self, texts: list[str], why: str) -> list[str | None]:
-    self._failed_in_a_row += 1
+  def _lost(self, texts: list[str], why: str) -> None:
     line = ' '.join(why.split())[:300]
     console.say(f'  {len(texts)} texts were not translated: {line}')
-    if self._failed_in_a_row == _GIVE_UP:
-      console.say(
-          f'  {_GIVE_UP} requests in a row failed: nothing more is sent in this'
-          ' run; what is left counts as failed'
-      )
-    return [None] * len(texts)
+
+  def _stop(self, why: str) -> None:
+    self._stopped = True
+    console.say(
+        f'  {why}: nothing more is sent in this run; what is left counts as'
+        ' failed'
+    )
 
 
 def _tidy(text: str, translated: str) -> str | None:

@@ -289,6 +289,30 @@ def test_a_bad_text_does_not_take_the_others_with_it(case, server):
   assert case.spent() == 4
 
 
+def test_many_bad_texts_fail_alone(case, server):
+  def reply(request):
+    bad = any('bad' in text for text in texts_of(request))
+    return wrong(400) if bad else good(request)
+
+  server.script = [reply] * 200
+  texts = [f'bad{i}' for i in range(1, 10)] + ['good1', 'good2']
+  done = case.translator.translate(texts, 'en', 'fr')
+  assert done == [None] * 9 + ['fr:good1', 'fr:good2']
+  texts = [f'bad{i}' for i in range(10, 40)] + ['good3']
+  done = case.translator.translate(texts, 'en', 'fr')
+  assert done == [None] * 30 + ['fr:good3']
+
+
+def test_a_service_that_takes_no_text_at_all_is_left_alone(case, server):
+  server.script = [wrong(400)] * 300
+  texts = [f'text {i}' for i in range(90)]
+  assert case.translator.translate(texts, 'en', 'fr') == [None] * 90
+  asked = len(server.asked)
+  assert sum(len(texts_of(r)) == 1 for _, r in server.asked) == 20
+  assert case.translator.translate(['good'], 'en', 'fr') == [None]
+  assert len(server.asked) == asked
+
+
 def test_escapes_are_undone_unless_the_text_has_some(case, server):
   server.script = [
       answer(['l&#39;eau &lt; 5 &amp; &quot;x&quot;', 'Écrivez &amp;amp;', ' '])
