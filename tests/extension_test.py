@@ -159,12 +159,21 @@ print(pair.run(cfg, workdir))
 assert row.chosen == 'Explanation: EEN KAT.\\nAnswer: A. cat', row
 assert (row.lang, row.chosen_lang) == ('en', 'nl')
 assert 'jax' not in sys.modules
+
+# A language whose stop words the linter lacks is not taken for a like one.
+from tools import lint_checks
+
+why = 'Die hond is van mij, die man zit in het huis, die kat was in de tuin.'
+said = f'Explanation: {why}\\nAnswer: B. hond'
+mine = records.Pair('r0', 'nl', asked, said, said + ' ', 'nl', 1.0)
+told = lint_checks.lint([mine])['wrong_language']
+assert told['chosen']['count'] == 0, told
 """
 
 
 def test_one_file_and_one_line_each(tmp_path):
   """The package with three new files and three new lines does all of it."""
-  for name in ('calm_jax', 'configs'):
+  for name in ('calm_jax', 'configs', 'tools'):
     shutil.copytree(
         ROOT / name,
         tmp_path / name,

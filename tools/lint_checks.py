@@ -83,7 +83,7 @@ def _problems(
   out = ['leaked_header'] if _leaks(text) else []
   reason = answers.explanation(text, 'en')  # it knows all languages' headers
   heard = lint_language.guess(reason)
-  if heard is not None and lang in languages.LANGUAGES and heard != lang:
+  if heard is not None and lang in lint_language.KNOWN and heard != lang:
     out.append('wrong_language')
   if options:
     question = records.Question('', '', '', lang, '', options)

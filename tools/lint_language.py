@@ -34,6 +34,8 @@ _OF_WORD: dict[str, list[str]] = {}
 for _lang, _words in _STOP.items():
   for _word in _words.split():
     _OF_WORD.setdefault(_word, []).append(_lang)
+# Any other language has no words here, and a text in it may look like these.
+KNOWN = frozenset({*_STOP, 'zh', 'ja'})
 _LEAST = 3.0  # a word of one language counts 1, one of two languages 1/2
 _CLEARLY = 1.5  # times the next language
 _CJK_WORTH = 3  # Latin letters that say as much as one character
