@@ -19,7 +19,7 @@ def _score(batch):
   return np.stack([-chosen, -1000.0 - chosen], axis=1)
 
 
-SHORT = batches.Shape(32, 8)
+SHORT, APART = batches.Shape(32, 8), batches.Shape(32, 16, 2)
 # Batches of two, longer than need be.
 LAYOUT = [
     batches.Part(index_B, batches.Shape(32, 16))
@@ -95,6 +95,7 @@ def test_the_key_knows_everything_that_matters():
       _key(layout=LAYOUT[::-1]),
       _key(layout=LAYOUT[1:]),
       _key(layout=[part._replace(shape=SHORT) for part in LAYOUT]),
+      _key(layout=[part._replace(shape=APART) for part in LAYOUT]),
       _key([split]),
       _key([elsewhere]),
   ]
