@@ -12,7 +12,10 @@ def _data_path(name: str, path: str) -> str | None:
   if _is_there(name, path):
     return None
   wrong = 'does not exist' if path else 'is empty'
-  return f'config.data.path = {path!r} {wrong}: name the folder of the release'
+  return (
+      f'config.data.path = {path!r} {wrong}: name the folder of the release;'
+      ' `python -m tools.fetch_data` downloads one (docs/DATA.md)'
+  )
 
 
 def _data_files(

@@ -335,7 +335,10 @@ def test_two_axes_cannot_both_take_what_is_left(cfg):
 
 
 def test_the_data_must_be_there(cfg, tmp_path):
-  assert 'is empty' in problems(cfg, data__name='xcsqa')
+  said = problems(cfg, data__name='xcsqa')
+  assert 'is empty' in said
+  assert 'python -m tools.fetch_data' in said
+  assert 'docs/DATA.md' in said
   gone = str(tmp_path / 'gone')
   assert 'does not exist' in problems(cfg, data__path=gone)
   assert 'does not exist' in problems(cfg, data__name='demo')

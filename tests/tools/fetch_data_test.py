@@ -268,3 +268,6 @@ def test_the_sources():
     assert found.repo == '' or re.fullmatch(r'[\w-]+/[\w-]+', found.repo)
     for reader in found.readers.replace('(_4)', '').split(', '):
       assert reader in datasets.READERS
+  named = ', '.join(s.readers for s in data_sources.SOURCES.values())
+  whole = {name.removesuffix('_4') for name in datasets.READERS} - {'demo'}
+  assert whole <= set(named.replace('(_4)', '').split(', '))
