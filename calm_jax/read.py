@@ -37,11 +37,13 @@ def run(cfg, workdir: pathlib.Path) -> dict[str, int]:
   languages = tuple(cfg.languages)
   counts = {}
   splits = {'train': cfg.data.train_split, 'test': cfg.data.test_split}
-  limits = {'train': (cfg.limit, cfg.data.train_limit), 'test': (cfg.limit,)}
+  limits = {'train': cfg.data.train_limit, 'test': cfg.data.test_limit}
   with console.progress('read', len(splits)) as bar:
     for part, split in splits.items():
       questions, dropped = read(path, split, languages) if split else ([], {})
-      questions = first(questions, min(filter(None, limits[part]), default=0))
+      questions = first(
+          questions, min(filter(None, (cfg.limit, limits[part])), default=0)
+      )
       if split and not questions:
         raise ValueError(
             f'data.{part}_split: {split!r} of {cfg.data.name} has no sound '

@@ -202,6 +202,7 @@ RULES: dict[str, Check] = {
     'data.train_split': _or_empty(_word),
     'data.test_split': _word,
     'data.train_limit': _whole(0),
+    'data.test_limit': _whole(0),
     'mesh.data': _axis,
     'mesh.fsdp': _axis,
     'mesh.tensor': _axis,

@@ -130,6 +130,7 @@ STAGES = (
             'data.train_split',
             'data.test_split',
             'data.train_limit',
+            'data.test_limit',
             'languages',
             'limit',
         ),

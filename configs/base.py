@@ -36,6 +36,7 @@ def get_config():
   c.data.test_split = 'test'  # evaluated
   # Questions of the training split, 0: all; limit cuts both splits.
   c.data.train_limit = 0
+  c.data.test_limit = 0  # of the test split (paper, MEDQA: 2,000), 0: all
 
   c.mesh = ConfigDict()  # devices along each axis; -1: all that are left
   c.mesh.data = -1  # each with other rows of a batch and all weights

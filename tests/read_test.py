@@ -22,6 +22,7 @@ def config(**changes):
               'train_split': 'train',
               'test_split': 'test',
               'train_limit': 0,
+              'test_limit': 0,
           },
       }
   )
@@ -87,19 +88,24 @@ def test_the_limit_keeps_the_first_questions_whole(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('limit', 'train_limit', 'train', 'test'),
+    ('limit', 'train_limit', 'test_limit', 'train', 'test'),
     [
-        (0, 0, 24, 12),
-        (0, 5, 5, 12),
-        (3, 5, 3, 3),
-        (5, 3, 3, 5),
-        (0, 99, 24, 12),
+        (0, 0, 0, 24, 12),
+        (0, 5, 0, 5, 12),
+        (0, 0, 7, 24, 7),
+        (3, 5, 7, 3, 3),
+        (5, 3, 2, 3, 2),
+        (0, 99, 99, 24, 12),
     ],
 )
-def test_the_smaller_limit_holds_for_the_training_split(
-    tmp_path, limit, train_limit, train, test
+def test_the_smaller_limit_holds_for_each_split(
+    tmp_path, limit, train_limit, test_limit, train, test
 ):
-  changes = {'limit': limit, 'data.train_limit': train_limit}
+  changes = {
+      'limit': limit,
+      'data.train_limit': train_limit,
+      'data.test_limit': test_limit,
+  }
   counts = read.run(config(**changes), tmp_path)
   assert (counts['train_questions'], counts['test_questions']) == (train, test)
 

@@ -103,6 +103,7 @@ def test_a_good_config_passes(cfg):
         ('translate.project', 'my project', 'Google Cloud project'),
         ('translate.location', '', 'one word'),
         ('data.train_limit', -1, 'at least 0'),
+        ('data.test_limit', -1, 'at least 0'),
         ('pair.file', 'nowhere.jsonl', 'is no file'),
         ('pair.positives', 'lst', "did you mean 'last'?"),
         ('pair.gold', 'papr', "did you mean 'paper'?"),

@@ -12,6 +12,8 @@ searches the textbooks of both languages and is answered beside each passage. On
 one A100 expect 60 to 100 hours (floor 40), as an answer is drawn for every
 passage. No number of this table is known to this project yet: its cells stay
 blank.
+
+The test is the first 1,000 questions of each country (table1_llama_medqa.py).
 """
 
 from configs import medqa, systems
@@ -19,6 +21,7 @@ from configs import medqa, systems
 
 def get_config():
   c = medqa.get_config()
+  c.data.test_limit = 2000
   c.model = 'selfrag/selfrag_llama2_7b'
   c.prompt.template = 'selfrag'
   c.retrieve.backend = 'lancedb'
