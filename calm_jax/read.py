@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pathlib
 
 from calm_jax import console, datasets, records
+from calm_jax.datasets import alignment
 
 
 def first(
@@ -25,9 +26,16 @@ def summary(part: str, questions: list[records.Question]) -> dict[str, int]:
   ids = {q.id for q in questions}
   unlabelled = {q.id for q in questions if q.gold is None}
   counts = {f'{part}_questions': len(ids), f'{part}_rows': len(questions)}
-  return counts | (
-      {f'{part}_without_gold': len(unlabelled)} if unlabelled else {}
-  )
+  if unlabelled:
+    counts[f'{part}_without_gold'] = len(unlabelled)
+  versions: dict[str, list[records.Question]] = {}
+  for question in questions:
+    versions.setdefault(question.id, []).append(question)
+  checked, moved = alignment.evidence(versions.values())
+  for lang, n in checked.items():
+    counts[f'{part}_order_checked_{lang}'] = n
+    counts[f'{part}_order_differs_{lang}'] = moved[lang]
+  return counts
 
 
 def run(cfg, workdir: pathlib.Path) -> dict[str, int]:

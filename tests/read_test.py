@@ -132,11 +132,15 @@ def test_what_was_left_out_or_has_no_label_is_counted(tmp_path):
   assert read.run(config(**changes), tmp_path) == {
       'train_questions': 1,
       'train_rows': 2,
+      'train_order_checked_fr': 1,
+      'train_order_differs_fr': 0,
       'dropped_train_gold_differs': 1,
       'dropped_train_missing_language': 1,
       'test_questions': 2,
       'test_rows': 4,
       'test_without_gold': 1,
+      'test_order_checked_fr': 2,
+      'test_order_differs_fr': 0,
   }
 
 

@@ -13,7 +13,7 @@ one that a reader found in a single row:
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import itertools
 import re
 import unicodedata
@@ -28,6 +28,10 @@ Counts = dict[str, int]
 _NUMBER = re.compile(r'\d+(?:[.,]\d+)*')
 # Other files of a release may hold a few rows more, not another data set.
 _MOST_EXTRA = 0.05
+# Options whose order can be checked, and the part of them that may disagree: a
+# single word may mean something else elsewhere.
+_LEAST_CHECKED = 10
+_MOST_MOVED = 0.2
 
 
 def align(
@@ -36,9 +40,13 @@ def align(
   """The questions that are sound in every language, and the drops by reason.
 
   Ordered by question (as in the first language), then by language.
+
+  Raises:
+    ValueError: the options of a language seem to stand in another order.
   """
   kept: list[records.Question] = []
   dropped = collections.Counter()
+  whole: list[list[records.Question]] = []
   for name in dict.fromkeys(i for rows in languages.values() for i in rows):
     found = [rows[name] for rows in languages.values() if name in rows]
     sound = [v for v in found if isinstance(v, records.Question)]
@@ -47,11 +55,47 @@ def align(
       dropped[reasons[0]] += 1
     elif len(sound) < len(languages):
       dropped['missing_language'] += 1
-    elif reason := _misfit(sound):
-      dropped[reason] += 1
     else:
-      kept += sound
+      whole.append(sound)
+      if reason := _misfit(sound):
+        dropped[reason] += 1
+      else:
+        kept += sound
+  _refuse_permuted(*evidence(whole))
   return kept, dict(dropped)
+
+
+def evidence(
+    questions: Iterable[Sequence[records.Question]],
+) -> tuple[collections.Counter[str], collections.Counter[str]]:
+  """By language: how often options' order can be checked, and disagrees.
+
+  It is compared with English, or else the first language, where one option at
+  least has the same number or name in both.
+  """
+  checked, moved = collections.Counter(), collections.Counter()
+  for versions in questions:
+    ours = next((q for q in versions if q.lang == 'en'), versions[0])
+    known = _signs(ours)
+    for other in versions:
+      theirs = _signs(other) if other is not ours else {}
+      if shared := known.keys() & theirs.keys():
+        checked[other.lang] += 1
+        moved[other.lang] += any(known[s] != theirs[s] for s in shared)
+  return checked, moved
+
+
+def _refuse_permuted(
+    checked: Mapping[str, int], moved: Mapping[str, int]
+) -> None:
+  for lang, n in checked.items():
+    if n >= _LEAST_CHECKED and moved[lang] > _MOST_MOVED * n:
+      raise ValueError(
+          f'options of {lang} look permuted: in {moved[lang]} of {n} questions'
+          ' a number or name that another language has too stands under another'
+          ' label. Give every language the same order of options, or leave'
+          f' {lang} out of config.languages'
+      )
 
 
 def match(first: Sequence[str], other: Sequence[str]) -> list[int | None]:

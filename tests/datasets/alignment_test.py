@@ -53,6 +53,32 @@ def test_why_languages_do_not_fit(other, reason):
   assert dropped(other, question()) == {reason: 1}
 
 
+def translations(permuted):
+  """Twelve questions with one number; `permuted` of the French are moved."""
+  english = question(A='5 apples', B='pears')
+  french = question('fr', A='5 pommes', B='poires')
+  moved = question('fr', A='poires', B='5 pommes')
+  rows = {i: moved if i < permuted else french for i in range(12)}
+  return {'fr': rows, 'en': dict.fromkeys(rows, english)}
+
+
+def test_the_order_of_options_is_counted_by_language():
+  versions = translations(permuted=2)
+  alignment.align(versions)  # one sign is not enough to drop a question
+  groups = list(
+      zip(*(rows.values() for rows in versions.values()), strict=True)
+  )
+  assert alignment.evidence(groups) == ({'fr': 12}, {'fr': 2})
+  same = [(question('fr', A='gauche', B='droite'), question('en'))]
+  assert alignment.evidence(same) == ({}, {})
+
+
+def test_a_language_with_permuted_options_is_refused():
+  said = 'options of fr look permuted: in 3 of 12 questions'
+  with pytest.raises(ValueError, match=said):
+    alignment.align(translations(permuted=3))
+
+
 def test_a_reason_goes_before_a_language_that_is_missing():
   versions = {'en': {'q': 'unreadable'}, 'fr': {}, 'de': {'q': question()}}
   assert alignment.align(versions) == ([], {'unreadable': 1})
