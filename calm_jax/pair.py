@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from calm_jax import console, formats, lookup, records, translators, wording
 from calm_jax.qa import ballots, preferences, prompts, remedies
 from calm_jax.retrieval import evidence
-from calm_jax.translators import guards
+from calm_jax.translators import files, guards
 
 # Questions in all languages, what was picked of them, and what was counted.
 Drafted = tuple[wording.Questions, wording.Drafts, preferences.Counts]
@@ -102,7 +102,7 @@ def _from_votes(
   left = records.write_jsonl(
       path, _rows(cfg, workdir, drafts, translated, changed, counts)
   )
-  _write_untranslated(workdir / 'pair' / 'untranslated.jsonl', translated)
+  files.write_lacking(workdir / 'pair' / 'untranslated', translated)
   totals: dict[str, float] = {'samples': counts.pop('samples')}
   totals |= guards.write(workdir / 'pair', changed, translated, texts)
   totals |= _sorted(counts) | translator.end()
@@ -224,20 +224,6 @@ def _divide(
         sizes[name] += lines.count(b'\n')
   sizes['rows'] = sizes['train'] + sizes['val']
   return sizes
-
-
-def _write_untranslated(
-    path: pathlib.Path, translated: Mapping[translators.Wanted, str | None]
-) -> None:
-  """What a user could translate by hand, for translate.backend=files."""
-  path.unlink(missing_ok=True)
-  rows = [
-      {'source': source, 'target': target, 'text': text, 'translation': ''}
-      for (text, source, target), done in translated.items()
-      if done is None
-  ]
-  if rows:
-    records.write_jsonl(path, rows)
 
 
 def _sorted(counts: collections.Counter[str]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 import msgspec
 
 from calm_jax import console, records, translators
-from calm_jax.translators import guards
+from calm_jax.translators import files, guards
 
 Counts = collections.Counter[str]
 Translations = Mapping[translators.Wanted, str | None]
@@ -115,6 +115,7 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     records.write_jsonl(workdir / 'translate' / f'{split}.jsonl', rows)
     total |= {f'{split}_{name}': n for name, n in sorted(counts.items())}
   lost = {k: n for k, n in total.items() if not k.endswith('_kept')}
+  files.write_lacking(workdir / 'translate' / 'untranslated', done)
   console.say(f'  {_listed(lost)}' if lost else '  all languages are there')
   total |= guards.write(workdir / 'translate', changed, done, wanted)
   return total | translator.end()

@@ -136,7 +136,7 @@ def test_run_with_a_folder_of_translations(tmp_path):
   assert {r.chosen for r in rows if r.lang == 'fr'} == {chosen}
   flags = {'fr': ('numbers',), 'en': ()}
   assert {(r.lang, r.changed) for r in rows} == set(flags.items())
-  assert not (tmp_path / 'pair' / 'untranslated.jsonl').exists()
+  assert not (tmp_path / 'pair' / 'untranslated').exists()
 
 
 def test_run_lists_what_a_translator_left_out(tmp_path):
@@ -145,10 +145,16 @@ def test_run_lists_what_a_translator_left_out(tmp_path):
   (tmp_path / 'mine' / 'en-fr.jsonl').write_text('')
   cfg = _config(tmp_path, **{'translate.backend': 'files'})
   assert pair.run(cfg, tmp_path)['untranslated'] == 4
-  rest = (tmp_path / 'pair' / 'untranslated.jsonl').read_text()
-  assert rest == (
-      '{"source":"en","target":"fr","text":"Dogs bark.",' '"translation":""}\n'
-  )
+  (rest,) = (tmp_path / 'pair' / 'untranslated').iterdir()
+  assert rest.name == 'en-fr.jsonl'
+  lines = rest.read_text()
+  assert lines == '{"text":"Dogs bark.","translation":""}\n'
+  # Filled in, it is what the backend reads.
+  filled = lines.replace('""', '"Les chiens aboient."')
+  (tmp_path / 'mine' / 'en-fr.jsonl').write_text(filled)
+  counts = pair.run(cfg, tmp_path)
+  assert (counts['rows_fr'], counts.get('untranslated')) == (4, None)
+  assert not rest.parent.exists()
 
 
 def test_run_writes_targets_for_sft(tmp_path):

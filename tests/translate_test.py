@@ -110,6 +110,27 @@ def test_run_writes_both_splits(tmp_path):
   assert [(q.id, q.lang) for q in rows] == [('c', 'en'), ('c', 'fr')]
 
 
+def test_run_lists_what_was_not_translated_to_be_filled_in(tmp_path):
+  for split, names in (('train', ('a',)), ('test', ('c',))):
+    rows = [_question(name, 'en', stem=f'Why {name}?') for name in names]
+    records.write_jsonl(tmp_path / 'read' / f'{split}.jsonl', rows)
+  mine = tmp_path / 'mine'
+  mine.mkdir()
+  (mine / 'en-fr.jsonl').write_text('')
+  settings = {'backend': 'files', 'path': str(mine)}
+  cfg = ConfigDict({'languages': ('en', 'fr'), 'translate': settings})
+  assert translate.run(cfg, tmp_path)['test_failed'] == 1
+  listed = tmp_path / 'translate' / 'untranslated' / 'en-fr.jsonl'
+  lines = listed.read_text()
+  assert [*map(json.loads, lines.splitlines())] == [
+      {'text': text, 'translation': ''}
+      for text in ('Why a?', 'one', 'two', 'Why c?')
+  ]
+  (mine / 'en-fr.jsonl').write_text(lines.replace('""', '"quoi"'))
+  assert translate.run(cfg, tmp_path)['test_translated'] == 1
+  assert not listed.parent.exists()
+
+
 class _Paid(_Fake):
   """Says what it was told, and changes numbers."""
 

@@ -22,7 +22,7 @@ _REMEDIES = {
         'let translate.backend translate (configs/base.py names them), so that'
         ' a winning answer need not be in the same language'
     ),
-    'untranslated': 'translate the texts in pair/untranslated.jsonl',
+    'untranslated': 'translate the texts in pair/untranslated/ (backend files)',
     'answer_changed': 'set pair.rebuild=True',
     'agreed': 'raise sample.temperature or sample.m, so that answers differ',
 }

@@ -7,12 +7,15 @@ is not translated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import hashlib
 import json
 import pathlib
+import shutil
 
 from ml_collections import ConfigDict
 
+from calm_jax import records
 from calm_jax.translators import translator
 
 
@@ -32,6 +35,23 @@ def depends(cfg: ConfigDict) -> dict[str, str]:
 def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
   del folder
   return Files(pathlib.Path(cfg.translate.path))
+
+
+def write_lacking(
+    folder: pathlib.Path, done: Mapping[translator.Wanted, str | None]
+) -> None:
+  """What was not translated, as such files, to be filled in; or no folder."""
+  if folder.exists():
+    shutil.rmtree(folder)
+  lacking: dict[str, dict[str, None]] = {}
+  for (text, source, target), translation in done.items():
+    if translation is None and text.strip():
+      lacking.setdefault(f'{source}-{target}', {})[text.strip()] = None
+  for way, texts in lacking.items():
+    records.write_jsonl(
+        folder / f'{way}.jsonl',
+        ({'text': text, 'translation': ''} for text in texts),
+    )
 
 
 class Files(translator.Translator):
