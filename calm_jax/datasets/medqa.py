@@ -156,7 +156,11 @@ def _find_split(
         return [file]
   hub = path / edition.hub
   for name in (_HUB_SPLITS.get(split, split), split):
-    shards = (*hub.glob(f'{name}/*.parquet'), *hub.glob(f'{name}-*.parquet'))
+    shards = (
+        *hub.glob(f'{name}/*.parquet'),
+        *hub.glob(f'{name}-*.parquet'),
+        *hub.glob(f'med_qa-{name}.parquet'),  # an older conversion
+    )
     if shards:
       return sorted(shards)
   found = sorted(f.relative_to(path).as_posix() for f in _all_files(path))

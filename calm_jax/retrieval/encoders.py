@@ -25,9 +25,9 @@ _ONNX_WANTED = (
     'tokenizer.json',
     'model.onnx',
     'model.onnx_data',
-    'onnx/model.onnx',
-    'onnx/model.onnx_data',
+    'onnx/*',  # constants too, in files of their own
 )
+_ONNX_UNWANTED = ('onnx/model_*',)  # quantised variants
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # one row a text
 
@@ -203,7 +203,9 @@ def _folder(model: str) -> pathlib.Path:
 
   try:
     found = huggingface_hub.snapshot_download(
-        model, allow_patterns=list(_ONNX_WANTED)
+        model,
+        allow_patterns=list(_ONNX_WANTED),
+        ignore_patterns=list(_ONNX_UNWANTED),
     )
   except (
       errors.HFValidationError,

@@ -114,7 +114,8 @@ def test_only_the_native_language_is_emitted(tmp_path):
 
 @pytest.mark.parametrize('split', ['dev', 'test'])
 @pytest.mark.parametrize(
-    'name', ['{}/0000.parquet', '{}-00000-of-00001.parquet']
+    'name',
+    ['{}/0000.parquet', '{}-00000-of-00001.parquet', 'med_qa-{}.parquet'],
 )
 def test_tables_and_the_release_give_the_same_records(tmp_path, split, name):
   rows = [

@@ -6,6 +6,8 @@ import base64
 import sys
 import types
 
+import huggingface_hub
+from huggingface_hub import utils as hub_utils
 import numpy as np
 import pytest
 
@@ -152,6 +154,30 @@ def test_onnx_keeps_the_order_of_texts_of_all_lengths(onnx_folder):
   ]
   alone = np.concatenate([encoder.queries([t]) for t in texts])
   assert np.allclose(encoder.queries(texts), alone, atol=1e-6)
+
+
+def test_onnx_asks_the_hub_for_constants_and_no_variants(
+    onnx_folder, monkeypatch
+):
+  asked = {}
+
+  def download(model, **patterns):
+    asked.update(patterns)
+    return str(onnx_folder)
+
+  monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
+  encoders.build('onnx', model='org/name')
+  files = [
+      'tokenizer.json',
+      'onnx/Constant_7_attr__value',
+      'onnx/model.onnx',
+      'onnx/model.onnx_data',
+      'onnx/model_int8.onnx',
+      'onnx/model_q4.onnx_data',
+      'pytorch_model.bin',
+  ]
+  wanted = hub_utils.filter_repo_objects(files, **asked)
+  assert list(wanted) == files[:4]
 
 
 def test_onnx_cuts_long_texts(onnx_folder):
