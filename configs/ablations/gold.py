@@ -5,7 +5,7 @@ python -m calm_jax.main --config=configs/ablations/gold.py \
 
 It trains on a labelled split, {lang}/train.jsonl, which the release lacks.
 paper: pairs whose winner is gold; released: the first right English answer
-before all that are wrong. On one A100 expect 2 to 4 hours (floor 1.5).
+before all that are wrong. On one A100 expect 2.6 to 4.3 hours (floor 1.7).
 """
 
 from configs import systems, xcsqa
@@ -18,10 +18,18 @@ def get_config():
       {
           'base': systems.BASE,
           'paper': {'pair': {'gold': 'paper'}},
+          'sft_paper': {**systems.SFT, 'pair': {'gold': 'paper'}},
           'released': {'pair': {'gold': 'released'}},
           'sft_released': {**systems.SFT, 'pair': {'gold': 'released'}},
           'calm': systems.CALM,
       }
   )
-  c.order = ('base', 'paper', 'released', 'sft_released', 'calm')
+  c.order = (
+      'base',
+      'paper',
+      'sft_paper',
+      'released',
+      'sft_released',
+      'calm',
+  )
   return c
