@@ -282,13 +282,15 @@ def test_tokens_are_kept_where_that_is_asked(
 
 @pytest.fixture(scope='module')
 def wishes(policy, questions):
-  """How much the model wants passages for each question, by one pass."""
-  tok, found = policy.base.tokenizer, {}
+  """How much the model wants passages for each question, by each rule."""
+  tok, found = policy.base.tokenizer, {'paper': {}, 'released': {}}
   for work in asking.work_list(policy.base, questions, DECODING, {}):
-    step = np.exp(logprobs_after(policy, work.request.prompt, [])[0])
-    yes, no = (step[tok.id_of(n)] for n in ('[Retrieval]', '[No Retrieval]'))
-    found[work.question.id, work.question.lang] = float(yes / (yes + no))
-  assert len(set(found.values())) == 4
+    step = logprobs_after(policy, work.request.prompt, [])[0]
+    logs = [step[tok.id_of(n)] for n in ('[Retrieval]', '[No Retrieval]')]
+    for rule, (yes, no) in (('paper', np.exp(logs)), ('released', logs)):
+      where = work.question.id, work.question.lang
+      found[rule][where] = float(yes / (yes + no))
+  assert len(set(found['paper'].values())) == 4
   return found
 
 
@@ -297,27 +299,23 @@ def wishes(policy, questions):
 def test_passages_are_retrieved_above_the_threshold(
     tmp_path, policy, questions, shown, wishes, scoring
 ):
-  threshold = sum(sorted(wishes.values())[1:3]) / 2
+  mine = wishes[scoring]
+  threshold = sum(sorted(mine.values())[1:3]) / 2
   settings = dataclasses.replace(
       SETTINGS, mode='adaptive', threshold=threshold, scoring=scoring
   )
   # One question has no passages: then there is nothing to retrieve.
-  where = max(wishes, key=wishes.__getitem__)
+  where = max(mine, key=mine.__getitem__)
   found = run(tmp_path, policy, questions, {**shown, where: ()}, settings)
   for r in found.reflections:
-    mine = r.question_id, r.lang
-    if scoring == 'paper':
-      assert r.retrieve == pytest.approx(wishes[mine], abs=1e-4)
-      retrieved = wishes[mine] > threshold and mine != where
-      assert (r.passage is not None) == retrieved
-    else:
-      assert r.retrieve != pytest.approx(wishes[mine], abs=1e-4)
+    asked = r.question_id, r.lang
+    assert r.retrieve == pytest.approx(mine[asked], abs=1e-4)
+    retrieved = mine[asked] > threshold and asked != where
+    assert (r.passage is not None) == retrieved
     assert (r.relevance is None) == (r.passage is None)
-    assert (r.passage is not None) <= (r.retrieve > threshold)
-  if scoring == 'paper':
-    # One question beside two passages, three alone; two samples each.
-    assert len(found.reflections) == 1 * 2 * 2 + 3 * 2
-    assert found.counts['samples_without_passage'] == 6
+  # One question beside two passages, three alone; two samples each.
+  assert len(found.reflections) == 1 * 2 * 2 + 3 * 2
+  assert found.counts['samples_without_passage'] == 6
 
 
 def test_an_answer_without_passages_says_so_first(
