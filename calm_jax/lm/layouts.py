@@ -18,8 +18,8 @@ AUTO, SHARED, APART = 'auto', 'shared', 'apart'
 _NAMES = {1: 'one sequence', 2: 'two sequences'}
 
 # Two sequences where they are estimated to cost less than this part of one.
-# On a CPU what was estimated as 1.00, 1.05, 1.05, 1.19 and 1.56 took 1.00, 1.06,
-# 1.11, 1.45 and 1.77, and 0.95 once 0.89 and once 1.02, under load
+# On a CPU what was estimated as 1.00, 1.05, 1.05, 1.19 and 1.56 took 1.00,
+# 1.06, 1.11, 1.45 and 1.77, and 0.95 once 0.89 and once 1.02, under load
 # (docs/LOG.md): around 1 padding and chance decide.
 _CLEARLY = 0.97
 
