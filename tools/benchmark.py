@@ -78,7 +78,7 @@ def prepare_environment(device: str, threads: int, *, shared: bool) -> None:
   if device == 'gpu':
     # The other side holds a second copy of the weights on the same device. As
     # in launch/, where it is ours alone.
-    fraction = '0.6' if shared else '0.92'
+    fraction = '0.45' if shared else '0.92'
     os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', fraction)
   os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
   # As calm_jax.main does.

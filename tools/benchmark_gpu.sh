@@ -59,7 +59,7 @@ if "$python" -c 'import torch, transformers' 2>/dev/null; then
 fi
 if "$python" -c 'import trl, peft' 2>/dev/null; then
   part training_trl 120 --job=training --compare=trl --repeats=3 \
-    --pairs="$((pairs / 2))" --batch="$batch"
+    --pairs="$((pairs / 2))" --batch=1
 fi
 
 "$python" - "$parts" "$out" <<'PYTHON'

@@ -177,11 +177,10 @@ def _layouts(layouts: Mapping[str, Result]) -> Iterator[str]:
   for name, r in layouts.items():
     yield from ('', '## Layouts of pairs', '')
     yield (
-        f'CPU seconds of a DPO step, forwards and backwards. `{name}.json`,'
-        f' {r["date"]}, {r["model"]}, {r["dtype"]}, load'
-        f' {r["machine"]["load"]:.1f}: `{r["command"]}`'
+        'CPU seconds of a DPO step, forwards and backwards:'
+        f' {r["model"]}, {r["dtype"]}.'
     )
-    yield ''
+    yield from ('', *_made(name, r), '')
     yield from _table(
         'pairs',
         "training's layout",
@@ -205,10 +204,20 @@ def _layout(row: Result) -> list[str]:
   ]
 
 
+def _made(name: str, r: Result) -> Iterator[str]:
+  machine = r['machine']
+  versions = ', '.join(f'{k} {v}' for k, v in r['versions'].items())
+  yield (
+      f'`{name}.json`, {r["date"]}: one core of {machine["cores"]}, load'
+      f' {machine["load"]:.1f}, {machine["platform"]}; {versions};'
+      f' `{r["command"]}`'
+  )
+
+
 def _growth(growth: Mapping[str, Result]) -> Iterator[str]:
   for name, r in growth.items():
     yield from ('', '## Growth of costs', '')
-    yield f'`{name}.json`, {r["date"]}, {r["platform"]}: `{r["command"]}`'
+    yield from _made(name, r)
     yield ''
     yield from _table(
         'requests',

@@ -11,12 +11,9 @@ import tempfile
 import time
 from typing import Any
 
-import datasets
-import peft
 import tokenizers
 import torch
 import transformers
-from trl.trainer import dpo_config, dpo_trainer
 
 from tools import benchmark_work as work
 
@@ -135,6 +132,11 @@ class Dpo:
       lora: Mapping[str, Any],
       train: Mapping[str, Any],
   ):
+    # Only here: transformers' generate is compared with them or without.
+    import datasets
+    import peft
+    from trl.trainer import dpo_config, dpo_trainer
+
     self._peer, self._clock = peer, _Clock(peer)
     self._pairs, self._batch = pairs, train['batch_size']
     self._accumulation = train['accumulation']

@@ -12,6 +12,7 @@ import statistics
 import sys
 from typing import Any
 
+import calm_jax
 from tools import benchmark_work as work
 
 Result = Mapping[str, Any]
@@ -60,7 +61,7 @@ def provenance(module: str, packages: Iterable[str]) -> dict[str, Any]:
       'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
       'command': shlex.join(['python', '-m', module, *sys.argv[1:]]),
       'versions': {'python': platform.python_version()}
-      | {name: importlib.metadata.version(name) for name in packages},
+      | {name: _version(name) for name in packages},
       'machine': {
           'platform': platform.platform(),
           'cores': os.cpu_count(),
@@ -69,6 +70,14 @@ def provenance(module: str, packages: Iterable[str]) -> dict[str, Any]:
           'load': os.getloadavg()[0],
       },
   }
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    # From a checkout on PYTHONPATH, which no pip knows of.
+    return calm_jax.__version__ if package == 'calm_jax' else 'unknown'
 
 
 def lines(result: Result) -> Iterator[str]:

@@ -18,11 +18,9 @@ from tools import benchmark_work as work
 JOBS = {'hf': 'sampling', 'trl': 'training', 'llama_cpp': 'sampling'}
 PACKAGES = {
     'hf': ('torch', 'transformers'),
-    'trl': ('torch', 'transformers', 'trl', 'peft'),
+    'trl': ('torch', 'transformers', 'trl', 'peft', 'datasets'),
     'llama_cpp': (),
 }
-# What benchmark_peers imports beside them.
-_BESIDE = ('datasets', 'trl', 'peft')
 
 
 class Sizes(NamedTuple):
@@ -49,9 +47,7 @@ class Sampler(Protocol):
 
 def check_installed(compare: str) -> None:
   """Raises ValueError where a side lacks a package."""
-  wanted = dict.fromkeys(PACKAGES.get(compare, ()))
-  if wanted:
-    wanted |= dict.fromkeys(_BESIDE)
+  wanted = PACKAGES.get(compare, ())
   missing = [name for name in wanted if importlib.util.find_spec(name) is None]
   if missing:
     names = ' '.join(missing)

@@ -12,18 +12,14 @@ is the median of --repeats, with all sizes in turns.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import datetime
 import importlib
 import itertools
 import json
 import multiprocessing
 import os
 import pathlib
-import platform
-import shlex
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from typing import Any
@@ -34,6 +30,7 @@ from ml_collections import ConfigDict
 from calm_jax import console, records, vote, wording
 from calm_jax.lm import compilation, pages
 from calm_jax.qa import ballots, preferences, prompts
+from tools import benchmark_report as report
 from tools import benchmark_work as work
 from tools import cost_growth_data as data
 
@@ -51,15 +48,8 @@ def main(argv: Sequence[str]) -> None:
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
   os.environ['JAX_PLATFORMS'] = 'cpu'
   compilation.keep()
-  result: dict[str, Any] = {
-      'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-      'command': shlex.join(
-          ['python', '-m', 'tools.cost_growth', *sys.argv[1:]]
-      ),
-      'python': platform.python_version(),
-      'platform': platform.platform(),
-      'load': os.getloadavg()[0],
-  }
+  packages = ('jax', 'jaxlib', 'msgspec', 'calm_jax')
+  result = report.provenance('tools.cost_growth', packages)
   result['sampling'] = _in_turns(
       flags.FLAGS.requests, lambda count: _alone(sampling, count), _say_sampled
   )

@@ -57,7 +57,8 @@ STAGED = {
 GROWTH = {
     'date': '2026-11-23T09:00:00+00:00',
     'command': 'python -m tools.cost_growth',
-    'platform': 'Linux',
+    'versions': {'jax': '0.10.2'},
+    'machine': {'cores': 2, 'load': 0.5, 'platform': 'Linux'},
     'sampling': [
         cost_growth.middle(
             [SAMPLED, SAMPLED | {'tokens_per_cpu_second': 9300.0}]
