@@ -116,7 +116,8 @@ def settings() -> ConfigDict:
       found.append(
           f'--pairs={PAIRS.value}: --batch times --accumulation must divide it'
       )
-    others.check_installed(COMPARE.value)
+    if not found:
+      others.check_installed(COMPARE.value)
     if COMPARE.value == 'llama_cpp' and not found:
       servers.find(LLAMA_SERVER.value)
       servers.check_gguf(GGUF.value or '')

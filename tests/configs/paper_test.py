@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from calm_jax import main, paper, records, systems
+from calm_jax import paper, records, systems
 from calm_jax.datasets import demo
 from calm_jax.html import winners
 from calm_jax.lm import batches, compilation, pages, shapes, sharding
@@ -44,6 +44,7 @@ SMALL = {
     'limit': 8,  # of which chance is right in some, as gold labels need
     'data.train_split': 'train',
     'data.test_split': 'test',
+    'data.test_limit': 0,  # else tables of one dataset could share no folder
     'sample.max_new_tokens': 2,
     'sample.answer': 'two_stage',
     'sample.slots': 12,
@@ -220,16 +221,21 @@ def command(monkeypatch):
   monkeypatch.setattr(compilation, 'keep', lambda: None)
   monkeypatch.setattr(pages, 'keep', lambda: None)
 
+  # Its flags, some of them required, and those of the config's fields are for
+  # these tests alone.
+  before = set(flags.FLAGS)
+  main = importlib.import_module('calm_jax.main')
+
   def run(arguments):
     monkeypatch.setattr(sys, 'argv', ['main', *arguments])
     assert main.main(main.parse(sys.argv)) == 0
     return flags.FLAGS.config
 
-  before = set(flags.FLAGS)
   yield run
-  for name in {*flags.FLAGS} - before:  # of the config's fields
+  for name in {*flags.FLAGS} - before:
     delattr(flags.FLAGS, name)
   flags.FLAGS.unparse_flags()
+  del sys.modules['calm_jax.main']
 
 
 def told(name):

@@ -109,7 +109,8 @@ def test_layouts_take_turns_and_the_rule_is_judged(monkeypatch):
       'model': 'm',
       'dtype': 'float32',
       'command': 'python',
-      'machine': {'load': 0.5},
+      'versions': {'jax': '0.10.2'},
+      'machine': {'cores': 2, 'load': 0.5, 'platform': 'Linux'},
   }
   row = '| a pair | one row: 2.00, 32 tokens | two rows: 3.00, 64 tokens |'
   page = benchmark_page.page({'layouts': result}, 'cpu')
