@@ -80,11 +80,17 @@ class Lookup:
 
   def gather(self, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The lines of each of `ids` as plain dicts, in file order."""
+    found: dict[str, list[dict[str, Any]]] = {i: [] for i in ids}
     decode = msgspec.json.Decoder(dict).decode_lines
-    return {
-        name: [row for _, text in self._read([name]) for row in decode(text)]
-        for name in ids
-    }
+    wanted = sorted(
+        (place, length, name)
+        for name in found
+        for place, length in _pairs(self._places.get(name, ()))
+    )
+    texts = self._texts([(place, length) for place, length, _ in wanted])
+    for (_, _, name), text in zip(wanted, texts, strict=True):
+      found[name] += decode(text)
+    return found
 
   def records(self, cls: type[R], ids: Iterable[str]) -> list[R]:
     """The lines of `ids` as records, in file order."""
@@ -115,11 +121,16 @@ class Lookup:
   def _read(self, ids: Iterable[str]) -> Iterator[tuple[int, bytes]]:
     """Stretches of whole lines of `ids`, each with its place."""
     stretches = _joined(self._places[i] for i in ids if i in self._places)
+    places = [place for place, _ in stretches]
+    return zip(places, self._texts(stretches), strict=True)
+
+  def _texts(self, stretches: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """What is at each place with its length, in the order of places."""
     by_file = itertools.groupby(stretches, lambda item: item[0] >> _OFFSET_BITS)
     for file, items in by_file:
       with self.paths[file].open('rb') as f:
         for place, length in items:
-          yield place, os.pread(f.fileno(), length, place & _OFFSET)
+          yield os.pread(f.fileno(), length, place & _OFFSET)
 
   def _blame(self, place: int, text: bytes, cls: type[Any]) -> None:
     """Finds the line of `text` that is no `cls`, and raises with its number."""
@@ -130,24 +141,21 @@ class Lookup:
       _decode(path, number, line, cls)
 
 
-def _joined(
-    places: Iterable[array.array[int]],
-) -> Iterator[tuple[int, int]]:
+def _pairs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+  """The places of a question, each with its length."""
+  return zip(places[::2], places[1::2], strict=True)
+
+
+def _joined(found: Iterable[array.array[int]]) -> list[tuple[int, int]]:
   """All places with their lengths, in order; those that touch become one."""
-  wanted = sorted(
-      pair
-      for mine in places
-      for pair in zip(mine[::2], mine[1::2], strict=True)
-  )
-  place, length = 0, 0
-  for start, more in wanted:
-    if start != place + length or length >= _AT_ONCE:
-      if length:
-        yield place, length
-      place, length = start, 0
-    length += more
-  if length:
-    yield place, length
+  stretches: list[tuple[int, int]] = []
+  for place, length in sorted(pair for mine in found for pair in _pairs(mine)):
+    start, before = stretches[-1] if stretches else (-1, 0)
+    if start + before == place and before < _AT_ONCE:
+      stretches[-1] = start, before + length
+    else:
+      stretches.append((place, length))
+  return stretches
 
 
 def _decode(path: pathlib.Path, number: int, line: bytes, cls: type[R]) -> R:
