@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import datetime
 import importlib.metadata
 import os
+import pathlib
 import platform
 import shlex
 import statistics
@@ -59,7 +60,9 @@ def provenance(module: str, packages: Iterable[str]) -> dict[str, Any]:
   """When, where, by which command and with which versions it was made."""
   return {
       'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-      'command': shlex.join(['python', '-m', module, *sys.argv[1:]]),
+      'command': shlex.join(
+          ['python', '-m', module, *map(_portable, sys.argv[1:])]
+      ),
       'versions': {'python': platform.python_version()}
       | {name: _version(name) for name in packages},
       'machine': {
@@ -70,6 +73,14 @@ def provenance(module: str, packages: Iterable[str]) -> dict[str, Any]:
           'load': os.getloadavg()[0],
       },
   }
+
+
+def _portable(argument: str) -> str:
+  """Of a path that only this machine has, its last part."""
+  name, equals, value = argument.partition('=')
+  if not value.startswith('/'):
+    return argument
+  return name + equals + pathlib.PurePath(value).name
 
 
 def _version(package: str) -> str:

@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 import sys
 
-from tools import benchmark_page, cost_growth
+from tools import benchmark_page, benchmark_report, cost_growth
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIDE = {
@@ -201,3 +201,12 @@ def test_a_side_by_itself_is_not_compared():
   row = '| alone | sampling | float32 | 10% | 80% | 8, 3 from the cache | 7.0 |'
   assert f'{row} 2.0, 1.0, 9.5 |' in text
   assert '/s |' not in text
+
+
+def test_a_command_is_told_without_the_folders_of_one_machine(monkeypatch):
+  given = ['--model=models/m', '--gguf=/home/me/m.gguf', '--repeats=5']
+  monkeypatch.setattr(sys, 'argv', ['benchmark', *given])
+  found = benchmark_report.provenance('tools.benchmark', ['jax', 'calm_jax'])
+  assert found['command'] == (
+      'python -m tools.benchmark --model=models/m --gguf=m.gguf --repeats=5'
+  )
