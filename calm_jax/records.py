@@ -14,8 +14,6 @@ import msgspec
 
 R = TypeVar('R')
 
-_BUFFER = 1 << 20  # bytes written to a file at once
-
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
   """As a frozen dataclass; its fields' types are checked when it is read.
@@ -217,7 +215,7 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
   """Opens a file that is either absent, old or complete, never half."""
   path.parent.mkdir(parents=True, exist_ok=True)
   tmp = path.with_name(path.name + '.tmp')
-  with tmp.open('wb', buffering=_BUFFER) as f:
+  with tmp.open('wb', buffering=1 << 20) as f:
     yield f
     f.flush()
     os.fsync(f.fileno())

@@ -39,7 +39,7 @@ def settle(
         f'  a pair is {_NAMES[count]}; two are estimated to cost {ratio:.2f} of'
         ' one'
     )
-  return {split: apart(found, count) for split, found in rows.items()}
+  return {split: _laid_out(found, count) for split, found in rows.items()}
 
 
 def choose(
@@ -55,11 +55,11 @@ def choose(
 
 def estimate(cfg: decoder.DecoderConfig, rows: Sequence[batches.Row]) -> float:
   """What two sequences a pair cost, as a part of what one costs."""
-  one, two = (_flops(cfg, apart(rows, count)) for count in (1, 2))
+  one, two = (_flops(cfg, _laid_out(rows, count)) for count in (1, 2))
   return two / one
 
 
-def apart(rows: Sequence[batches.Row], count: int) -> list[batches.Row]:
+def _laid_out(rows: Sequence[batches.Row], count: int) -> list[batches.Row]:
   """The rows with so many sequences each."""
   return [row._replace(sequences=count) for row in rows]
 

@@ -162,9 +162,9 @@ def _header(low: str, word: re.Match[str]) -> Header | None:
   if alone and (begin is None or (begin and low[begin - 1] != '\n')):
     return None
   if begin is None:
-    return Header(start, joined.end(), False, False)
+    return Header(start, joined.end(), opens=False, marked=False)
   marked = not copula or bool(colon)
-  return Header(begin, joined.end(), True, marked)
+  return Header(begin, joined.end(), opens=True, marked=marked)
 
 
 def _cut(low: str, start: int) -> bool:

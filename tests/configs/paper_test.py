@@ -65,21 +65,6 @@ SMALL = {
 
 
 @pytest.fixture(scope='module')
-def _compiled_once(tmp_path_factory):
-  """Every run compiles the same programs: keep them on disk."""
-  names = (
-      'jax_compilation_cache_dir',
-      'jax_persistent_cache_min_compile_time_secs',
-  )
-  before = {name: getattr(jax.config, name) for name in names}
-  jax.config.update(names[0], str(tmp_path_factory.mktemp('compiled')))
-  jax.config.update(names[1], 0)
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-
-
-@pytest.fixture(scope='module')
 def _few_shapes():
   """Prompts, caches and rows have lengths that most systems share."""
   patch, lengths = pytest.MonkeyPatch(), shapes.lengths
@@ -331,7 +316,7 @@ def has_the_ballots(workdir, members):
 @pytest.mark.slow
 # ml_collections loads a config's file so.
 @pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
-@pytest.mark.usefixtures('_compiled_once', '_few_shapes', '_one_device')
+@pytest.mark.usefixtures('_few_shapes', '_one_device')
 @pytest.mark.parametrize('name', COMMANDS)
 def test_the_command_fills_its_table(
     name, folders, command, model, medqa, authors, request
