@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import pathlib
+import statistics
 from typing import Any, NamedTuple
 
 import jax
@@ -161,14 +162,20 @@ def compiled_bytes(program: Program, compiled: Any) -> int:
   )
 
 
-def resident_bytes(program: Program, compiled: Any) -> int:
+def resident_bytes(program: Program, compiled: Any, *, runs: int = 5) -> int:
   """How far the process's resident memory rises for arguments and one run.
 
   That is its peak less what was resident before the arguments were made, the
   program having run once before: its code and the library's buffers, which are
-  there once whatever the size, do not count. On Linux only.
+  there once whatever the size, do not count. The median of some runs: a thread
+  that loses its core in the middle of a product keeps what it has packed, and
+  the next product packs beside it. On Linux only.
   """
   _run(program, compiled)
+  return statistics.median_low(_rise(program, compiled) for _ in range(runs))
+
+
+def _rise(program: Program, compiled: Any) -> int:
   gc.collect()
   # What is free in the process, the system gets back: it would not count again.
   with contextlib.suppress(AttributeError):
