@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -31,9 +32,12 @@ _TABLE = 'passages'
 _COMMIT = 512
 # Queries of one vector search: the table is read once for all of them.
 _QUERIES = 64
-# Up to here every vector is compared; above, those of the nearest parts.
-_MOST_EXACT = 20_000
-_PROBED = 0.1
+# Up to here vectors need no index.
+_UNINDEXED = 20_000
+# A query is compared with all vectors of a corpus up to the first size; of a
+# larger one, with those of the nearest parts: as many, and at least this part.
+_COMPARED = 200_000
+_PROBED = 0.2
 
 # Reciprocal rank fusion (Cormack et al. 2009) and how far down it looks.
 _FUSION_RANK = 60
@@ -84,8 +88,8 @@ class Index:
       part = np.asarray(vectors[start : start + _QUERIES])
       query = self.table.search(part, vector_column_name='vector')
       query = query.distance_type('cosine').limit(count)
-      if self.size > _MOST_EXACT:
-        query = query.nprobes(max(1, round(_PROBED * _parts(self.size))))
+      if self.size > _UNINDEXED:
+        query = query.nprobes(probes(self.size))
       for row in query.select([*_SHOWN, '_distance']).to_list():
         # One query has no index among its batch.
         number = start + row.get('query_index', 0)
@@ -127,7 +131,7 @@ def build(
       part = passages[start : start + _COMMIT]
       table.add(_rows(table.schema, part, encoder))
       bar.advance(len(part))
-  _finish(table, indexed=encoder is not None and len(passages) > _MOST_EXACT)
+  _finish(table, indexed=encoder is not None and len(passages) > _UNINDEXED)
   done = {'identity': identity, 'passages': len(passages)}
   records.write_text(folder / DONE, json.dumps(done) + '\n')
   (folder / PENDING).unlink(missing_ok=True)
@@ -239,6 +243,12 @@ def _finish(table, *, indexed: bool) -> None:
     parts = _parts(table.count_rows())
     config = kinds.IvfFlat(distance_type='cosine', num_partitions=parts)
     table.create_index('vector', config=config, replace=True)
+
+
+def probes(size: int) -> int:
+  """How many parts of an index over `size` vectors a query is compared with."""
+  compared = min(1.0, max(_PROBED, _COMPARED / size))
+  return max(1, math.ceil(compared * _parts(size)))
 
 
 def _parts(size: int) -> int:

@@ -152,13 +152,17 @@ def test_text_alone_needs_no_encoder(tmp_path):
   assert ids(built.search(['sea'], None, count=3, mode='text')) == [['en/b@0']]
 
 
+@pytest.mark.parametrize(
+    ('compared', 'least'), [(0, 4), (1000, 4.9), (1200, 5)]
+)
 def test_a_large_index_finds_nearly_what_a_full_search_finds(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, compared, least
 ):
-  monkeypatch.setattr(index, '_MOST_EXACT', 100)
+  monkeypatch.setattr(index, '_UNINDEXED', 100)
+  monkeypatch.setattr(index, '_COMPARED', compared)
   rng = np.random.default_rng(0)
   points = rng.normal(size=(20, 16))[rng.integers(0, 20, 1200)]
-  points += 0.3 * rng.normal(size=points.shape)
+  points += rng.normal(size=points.shape)
   table = {f't{i}': point for i, point in enumerate(points)}
   embed = lambda texts: np.array([table[t] for t in texts])
   passages = [records.Passage(t, 's', t) for t in table]
@@ -172,4 +176,10 @@ def test_a_large_index_finds_nearly_what_a_full_search_finds(
       len({f't{i}' for i in e} & set(f))
       for e, f in zip(exact, found, strict=True)
   ]
-  assert np.mean(shared) > 4
+  assert np.mean(shared) >= least
+
+
+def test_every_vector_is_compared_up_to_200_000():
+  assert [index.probes(n) for n in (40_000, 200_000)] == [200, 447]
+  # Of 1,000 and of 1,414 parts.
+  assert [index.probes(n) for n in (1_000_000, 2_000_000)] == [200, 283]

@@ -24,7 +24,8 @@ def test_an_exact_search_is_timed_and_misses_nothing(tmp_path):
 
 
 def test_recall_counts_what_the_index_missed(tmp_path, monkeypatch):
-  monkeypatch.setattr(index, '_MOST_EXACT', 0)
+  monkeypatch.setattr(index, '_UNINDEXED', 0)
+  monkeypatch.setattr(index, '_COMPARED', 0)
   monkeypatch.setattr(index, '_PROBED', 0.0)  # one part of 22
   found = benchmark_retrieval.measure(tmp_path, 500, 20)
   assert 0 < found['recall_random'] < 1
