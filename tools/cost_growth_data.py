@@ -82,9 +82,7 @@ def _samples(number: int) -> Iterator[records.Sample]:
           question_id=f'train-{number:07d}',
           lang=lang,
           index=index,
-          # No two alike: what was taken apart once may be remembered.
-          text=f'{number}.{index} '
-          + (_text(answer, number, lang) if answer else _REASON),
+          text=_text(answer, number, lang, index),
           answer=answer,
           parse='header' if answer else 'no_answer',
           logprob=-60 * rng.random(),
@@ -105,7 +103,7 @@ def _predictions(
           system=system,
           question_id=f'test-{number:07d}',
           lang=lang,
-          text=_text(answer, number, lang) if answer else _REASON,
+          text=_text(answer, number, lang),
           answer=answer,
           parse='header' if answer else 'no_answer',
           gold=gold,
@@ -118,6 +116,10 @@ def _draw(rng: random.Random, gold: str) -> str | None:
   return gold if rng.random() < 0.6 else rng.choice('ABCDE')
 
 
-def _text(answer: str, number: int, lang: str) -> str:
+def _text(answer: str | None, number: int, lang: str, index: int = 0) -> str:
+  # No two alike: what was taken apart once may be remembered.
+  reason = f'{number}.{index} {_REASON}'
+  if answer is None:
+    return reason
   option = f'place {number % 97} {answer} ({lang})'
-  return prompts.completion(_REASON, answer, option, lang)
+  return prompts.completion(reason, answer, option, lang)

@@ -6,7 +6,7 @@ import functools
 import re
 
 from calm_jax import records
-from calm_jax.qa import headers, languages, readings, wrappers
+from calm_jax.qa import canonical, headers, languages, readings, wrappers
 
 Parsed = readings.Parsed
 
@@ -100,6 +100,11 @@ def explanation(text: str, lang: str) -> str:
   """
   languages.get(lang)
   text = wrappers.compose(text)
+  return canonical.explanation(text) or _explanation(text)
+
+
+def _explanation(text: str) -> str:
+  """The reasoning of an answer in any form."""
   low = wrappers.lower(wrappers.view(text))
   every = headers.answers(low)
   found = [header for header in every if header.marked]

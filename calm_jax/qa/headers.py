@@ -76,6 +76,10 @@ CHOOSE = _any(lambda v: v.choose)
 _REASON = _any(lambda v: v.explanation)
 _QUESTION = _any(lambda v: v.question)
 
+# What ends a header, as a dash before a space does.
+MARKS = ':=>→⇒】]'
+DASHES = '-–—'
+
 _BOX = r'\boxed'
 # Literals only: the regex engine then skips to characters that can begin one.
 _ANSWER = re.compile(_literals([_BOX, *_longest_first(lambda v: v.answer)]))
@@ -83,7 +87,7 @@ _JOINED = re.compile(
     rf'(?:(?<=[\u2e80-\uffff])|(?!{_MORE}))(?:[^\S\n]*(?:{RIGHT}|{LEAD}|finale?(?!{_MORE}))){{0,2}}'
     r'(?:[^\S\n]*\([^()\n]{2,30}\))?'
     r'(?: (?:to|for|à|alla|auf|zu|zur|a la)(?: \w+){1,4}?)?[^\S\n]*'
-    r'(?:[:=>→⇒】\]]|->|[-–—](?=\s)|(?P<alone>\n)'
+    rf'(?:[{re.escape(MARKS)}]|->|[{DASHES}](?=\s)|(?P<alone>\n)'
     r'|(?P<bare>(?=[^\w\n]{0,4}[a-z][^\w\n]*+(?:\n|\Z)))'
     rf'|(?P<copula>{COPULA})(?:[^\S\n]*{LEAD}){{0,2}})'
     r'[^\S\n]*(?P<colon>:?)'

@@ -16,9 +16,10 @@ _NARROW = (
     | {'\u2019': "'"}
 )
 _WIDE = re.compile('[' + ''.join(_NARROW) + ']')
+MARKUP = '*`#$~{}_\\<'  # what all markup begins with
 # One class comes first, and the engine skips to its characters.
 _MARKUP = re.compile(
-    r'[*`#$~{}_\\<](?:(?<![\\<])'
+    rf'[{re.escape(MARKUP)}](?:(?<![\\<])'
     r'|(?<=\\)(?:(?:fbox|text[a-z]*|math[a-z]*|n(?![a-z]))|(?!boxed))'
     r'|(?<=<)/?(?:b|strong|i|em|u|code|p|br)\s?/?>)'
 )
@@ -47,6 +48,11 @@ def view(text: str) -> str:
     text = _WIDE.sub(_narrow, text)
   text = _MARKUP.sub(_blank, text)
   return _PLACEHOLDER.sub(_blank, text) if '<' in text else text
+
+
+def wide(chars: str) -> str:
+  """The other characters that a view shows as one of these."""
+  return ''.join(other for other, seen in _NARROW.items() if seen in chars)
 
 
 def lower(text: str) -> str:
