@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator
-import dataclasses
 import hashlib
 import pathlib
 
 from ml_collections import ConfigDict
+import msgspec
 
 from calm_jax import console, records
 from calm_jax.qa import ballots
@@ -21,13 +21,12 @@ TIES = ('abstain', 'first_seen', 'seeded')
 _FACTS = ('samples', 'votes', 'no_winner', 'ties', 'no_answer', 'unparsed')
 
 
-@dataclasses.dataclass
-class _Count:
+class _Count(msgspec.Struct):
   """The votes of one question so far; dicts keep the order of first votes."""
 
-  total: dict[str, int] = dataclasses.field(default_factory=dict)
-  by_lang: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
-  unparsed: dict[str, int] = dataclasses.field(default_factory=dict)
+  total: dict[str, int] = msgspec.field(default_factory=dict)
+  by_lang: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+  unparsed: dict[str, int] = msgspec.field(default_factory=dict)
 
   def add(self, lang: str, answer: str | None) -> None:
     votes = self.by_lang.get(lang)
@@ -62,6 +61,8 @@ def tally(
 
 def tied(vote: records.Vote) -> bool:
   """Whether two or more options share the highest count."""
+  if vote.share > 0.5:  # nothing else has as many
+    return False
   total: dict[str, int] = {}
   for counts in vote.counts.values():
     for option, votes in counts.items():

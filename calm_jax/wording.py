@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from calm_jax import records, translators
 from calm_jax.qa import answers, languages, preferences, prompts
@@ -20,7 +22,7 @@ Drafts = Sequence[preferences.Draft]
 Rows = Sequence[records.Pair | records.Target]
 
 
-class Side(NamedTuple):
+class Side(msgspec.Struct, frozen=True):
   """A sample in words, or the reason why there are none."""
 
   text: str

@@ -15,7 +15,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-import dataclasses
 
 import msgspec
 
@@ -29,8 +28,7 @@ Counts = collections.Counter[str]
 Supports = Callable[[str, str], bool]
 
 
-@dataclasses.dataclass(frozen=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
   """Samples picked for one row in `lang`, not yet worded."""
 
   lang: str

@@ -186,8 +186,8 @@ def _evidence(lang: str, passages: Sequence[records.Passage]) -> list[str]:
 
 
 def _options(texts: list[str]) -> str:
-  shown = zip(languages.LETTERS, texts, strict=False)
-  return '\n'.join(f'{letter}. {_one_line(text)}' for letter, text in shown)
+  shown = zip(languages.LETTERS, map(_one_line, texts), strict=False)
+  return '\n'.join([f'{letter}. {text}' for letter, text in shown])
 
 
 def _one_line(text: str) -> str:
