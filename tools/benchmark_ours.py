@@ -98,9 +98,12 @@ class Sampling:
   def warm_up(self) -> None:
     """Compiles: every prompt is read, few tokens are drawn.
 
-    Some answers take a second look, so that the run ends in fewer slots.
+    Some answers take a second look, so that the run ends in fewer slots. Where
+    caches are cut, all is drawn: when they are, and so the programs, depends on
+    the answers.
     """
-    self._run(self._questions, short=True)
+    one = self._shapes is not None and len(self._shapes.lengths) == 1
+    self._run(self._questions, short=one)
 
   def run(self, every: int = 1) -> work.Run:
     """A pass over all questions, or every so manieth."""

@@ -18,7 +18,6 @@ import optax
 from calm_jax.lm import (
     batches,
     decoder,
-    sampler,
     shapes,
     sharding,
     slots,
@@ -105,7 +104,7 @@ def _sampling(cfg, dtype, mesh, work: Work, weights) -> Iterator[Program]:
   # On CPU the cache would be float32, for its compiler's sake.
   typed = lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
   state = state._replace(cache=jax.tree.map(typed, state.cache))
-  prompts = sampler.prompts_at_once(work.slots, work.samples, made.parts)
+  prompts = shapes.prompts_at_once(work.slots, work.samples, made.parts)
   rows = prompts * work.samples
   ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   job = jax.tree.map(

@@ -86,7 +86,7 @@ def need(
       slots=slots,
       length=max(plan.lengths),
       max_new_tokens=max_new_tokens,
-      prompts=sampler.prompts_at_once(slots, plan.samples, rows),
+      prompts=shapes.prompts_at_once(slots, plan.samples, rows),
       width=max(plan.widths),
   )
   return planner.sampling(model, job, lora=lora)

@@ -1,14 +1,15 @@
 """Continuous batching: a fixed number of slots, refilled as answers end.
 
 A prompt is prefilled once for all of its samples. Decoding runs in jitted
-chunks of steps; between chunks the host collects finished rows and fills their
-slots. What a sample says depends on (seed, its digest, its prompt) alone; in
-bfloat16 also on the shapes it was computed in, so a list of requests is the
-unit that a restart repeats.
+chunks of steps; between chunks the host collects finished rows, fills their
+slots, and cuts the cache to what is left to do. What a sample says depends on
+(seed, its digest, its prompt) alone; in bfloat16 also on the shapes it was
+computed in, so a list of requests is the unit that a restart repeats.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Sequence
 import dataclasses
 import time
@@ -108,6 +109,7 @@ def run(
   waiting = sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt))
   done: list[list[Any]] = [[None] * len(r.digests) for r in requests]
   while waiting or slots.owners:
+    slots.shorten(waiting)
     slots.admit(waiting, stats)
     if not waiting and shapes.halves(settings.slots, steps.parts):
       slots.halve()
@@ -115,9 +117,8 @@ def run(
     finished = slots.collect()
     for (request, index), completion in finished:
       done[request][index] = completion
-    new_tokens = slots.drawn - stats.drawn_tokens
+    on_done(len(finished), slots.drawn - stats.drawn_tokens)
     stats.drawn_tokens = slots.drawn
-    on_done(len(finished), new_tokens)
   stats.seconds = time.monotonic() - start
   return done, stats
 
@@ -138,9 +139,10 @@ def plan(
   suffix = max([len(e.suffix) for e in endings], default=1)
   room = max_new_tokens + suffix + 1
   widths = shapes_lib.widths([len(r.prompt) for r in requests])
-  longest = [max(len(r.prompt) for r in part) for part in parts]
-  width = lambda length: next(w for w in widths if w >= length)
-  needs = [max(width(n), n + room) for n in longest]
+  needs = collections.Counter()
+  for r in requests:
+    width = next(w for w in widths if w >= len(r.prompt))
+    needs[max(width, len(r.prompt) + room)] += len(r.digests)
   return shapes_lib.Shapes(
       widths=widths,
       lengths=shapes_lib.lengths(needs, multiple=multiple),
@@ -152,15 +154,6 @@ def plan(
   )
 
 
-def prompts_at_once(slots: int, samples: int, parts: int) -> int:
-  """How many prompts are prefilled together, with padding.
-
-  Slots wait until so many of them are free: few at a time keep more in use.
-  """
-  prompts = max(1, slots // (16 * samples))
-  return prompts + -prompts % parts
-
-
 class _Slots:
   """The device's state, and which sample each of its rows works on."""
 
@@ -168,23 +161,34 @@ class _Slots:
     self._steps, self._weights, self._settings = steps, weights, settings
     self._requests, self._shapes, self._seed = requests, shapes, seed
     self._samples, self._half = shapes.samples, settings.slots // 2
-    self._prompts = prompts_at_once(settings.slots, shapes.samples, steps.parts)
+    self._prompts = shapes_lib.prompts_at_once(
+        settings.slots, shapes.samples, steps.parts
+    )
     self._most = min(self._prompts, settings.slots // shapes.samples)
-    length = shapes.length(max(len(r.prompt) for r in requests))
-    shape = (steps, settings, length, shapes.suffix, shapes.choices)
+    self._prompt_lengths = [len(r.prompt) for r in requests]
+    self._length = shapes.length(max(self._prompt_lengths))
+    shape = (steps, settings, self._length, shapes.suffix, shapes.choices)
     # Under jit no device ever holds more than its own part.
     build = jax.jit(slots_lib.empty_state, static_argnums=range(len(shape)))
     self.state = build(*shape)
     self.owners: dict[int, tuple[int, int]] = {}
     self.drawn = self._drawn_before = 0  # tokens, stop tokens included
 
+  def shorten(self, waiting: Sequence[int]) -> None:
+    """Cuts the cache to what all that is left needs: all of it is read."""
+    left = [*waiting[:1], *(request for request, _ in self.owners.values())]
+    length = self._shapes.length(max(self._prompt_lengths[i] for i in left))
+    if length < self._length:
+      cache = self._steps.cut(self.state.cache, length)
+      self.state = self.state._replace(cache=cache)
+      self._length = length
+
   def admit(self, waiting: list[int], stats: Stats) -> None:
     """Fills free slots, a few prompts of one width at a time."""
     while waiting:
       alike = self._alike(waiting)
-      count = min(self._most, alike)
       free = self._settings.slots - len(self.owners)
-      if free < count * self._samples and self.owners:
+      if free < alike * self._samples and self.owners:
         return
       seats = self._seats()[:alike]
       if not seats:
@@ -202,10 +206,8 @@ class _Slots:
 
   def _alike(self, waiting: list[int]) -> int:
     """How many of the first that wait are padded to the same width."""
-    widths = [
-        self._shapes.width(len(self._requests[i].prompt))
-        for i in waiting[: self._most]
-    ]
+    lengths = (self._prompt_lengths[i] for i in waiting[: self._most])
+    widths = [self._shapes.width(length) for length in lengths]
     return widths.count(widths[0])
 
   def _seats(self) -> list[tuple[int, tuple[int, ...]]]:
@@ -239,6 +241,7 @@ class _Slots:
       return []
     self._drawn_before += sum(int(drawn_B[b]) for b in rows)
     s = jax.device_get(self.state._replace(cache=(), job=()))
+    seen_BTW = s.watched_BTW
     finished = []
     for b in rows:
       request, index = self.owners.pop(b)
@@ -248,9 +251,7 @@ class _Slots:
           choice=int(s.choice_B[b]) if self._requests[request].ending else None,
           logprob=float(s.logprob_B[b]),
           stop_reason='stop' if stopped else 'length',
-          watched_TW=None
-          if s.watched_BTW is None
-          else s.watched_BTW[b, :drawn],
+          watched_TW=None if seen_BTW is None else seen_BTW[b, :drawn],
       )
       finished.append(((request, index), completion))
     return finished
@@ -259,8 +260,8 @@ class _Slots:
       self, group: dict[tuple[int, tuple[int, ...]], int], stats: Stats
   ) -> None:
     """Reads prompts; `group` says at which row, and into which slots."""
-    requests = {i: self._requests[i] for i in group.values()}
-    width = self._shapes.width(max(len(r.prompt) for r in requests.values()))
+    longest = max(self._prompt_lengths[i] for i in group.values())
+    width = self._shapes.width(longest)
     tokens_PT = np.zeros((self._prompts, width), np.int32)
     rows = self._prompts * self._samples
     # A row index past the last slot is dropped by the scatter: padding.
@@ -272,7 +273,7 @@ class _Slots:
     suffix_RJ = np.zeros((rows, self._shapes.suffix), np.int32)
     choice_RO = np.full((rows, self._shapes.choices), -1, np.int32)
     for (p, places), i in group.items():
-      request, length = requests[i], len(requests[i].prompt)
+      request, length = self._requests[i], self._prompt_lengths[i]
       tokens_PT[p, :length] = request.prompt
       stats.prompt_tokens += length
       for index, digest in enumerate(request.digests):

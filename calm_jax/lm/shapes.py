@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import collections
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import itertools
 
@@ -13,6 +14,10 @@ _BUCKETS = (32, 64, 96, 128, 192, 256, 320, 384, 512, 768, 1024)
 # padding does.
 _MOST_WIDTHS = 6
 
+# Each length of a cache compiles decoding anew, for about what it costs to
+# attend to so many positions in vain, summed over answers.
+_MOST_LENGTHS, _WORTH_A_LENGTH = 4, 2**15
+
 # A step of fewer rows costs about what it does with half of them: reading the
 # weights.
 _FEWEST_TO_HALVE = 16
@@ -21,9 +26,8 @@ _FEWEST_TO_HALVE = 16
 # keys, values and the rest to them.
 _TO_HALVE = 4
 
-# A cache is at most twice as long as its work needs: an unusually long prompt
-# does not slow down all others.
-_MOST_HALVINGS = 2
+# Keys, and values, of each layer are cut alike: a program for both.
+_TO_CUT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +60,52 @@ class Shapes:
   def programs(
       self, parts: Iterable[Sequence[int]], *, halves: bool = False
   ) -> int:
-    """How many are compiled for the prompts of these parts, at most."""
-    prefills, decodes = set(), set()
+    """How many are compiled for the prompts of these parts, at most.
+
+    A part begins with the cache of its longest prompt, and goes on in shorter
+    ones: when, its answers decide.
+    """
+    prefills, decodes, cuts = set(), set(), set()
     for prompts in parts:
-      length = self.length(max(prompts))
-      decodes.add(length)
-      prefills |= {(self.width(prompt), length) for prompt in prompts}
-    return len(prefills) + len(decodes) * (1 + _TO_HALVE * halves)
+      here = self._lengths(prompts)
+      decodes.update(here)
+      cuts.update(itertools.combinations(here, 2))
+      prefills.update(
+          (self.width(prompt), length)
+          for prompt in prompts
+          for length in here
+          if length >= self.length(prompt)
+      )
+    steps = len(decodes) * (1 + _TO_HALVE * halves)
+    return len(prefills) + steps + len(cuts) * _TO_CUT * (1 + halves)
 
   def describe(
       self, parts: Sequence[Sequence[int]], *, halves: bool = False
   ) -> str:
     """What is compiled for these parts, in a line."""
-    lengths = sorted({self.length(max(prompts)) for prompts in parts})
+    lengths = sorted({n for prompts in parts for n in self._lengths(prompts)})
     widths = sorted({self.width(p) for prompts in parts for p in prompts})
-    cache = 'cache' if len(lengths) == 1 else 'caches'
+    one = len(lengths) == 1
     return (
-        f'prefill widths {" ".join(map(str, widths))}, {cache} of'
-        f' {" ".join(map(str, lengths))} positions:'
-        f' {self.programs(parts, halves=halves)} programs'
+        f'prefill widths {" ".join(map(str, widths))},'
+        f' {"cache" if one else "caches"} of {" ".join(map(str, lengths))}'
+        f' positions: {"" if one else "at most "}'
+        f'{self.programs(parts, halves=halves)} programs'
     )
+
+  def _lengths(self, prompts: Sequence[int]) -> list[int]:
+    """Of the caches that a part may take, from its first to its last."""
+    ends = self.length(min(prompts)), self.length(max(prompts))
+    return [length for length in self.lengths if ends[0] <= length <= ends[1]]
+
+
+def prompts_at_once(slots: int, samples: int, parts: int) -> int:
+  """How many prompts are prefilled together, with padding.
+
+  Slots wait until so many of them are free: few at a time keep more in use.
+  """
+  prompts = max(1, slots // (16 * samples))
+  return prompts + -prompts % parts
 
 
 def bucket(length: int) -> int:
@@ -88,26 +118,30 @@ def bucket(length: int) -> int:
 
 def widths(prompts: Sequence[int]) -> tuple[int, ...]:
   """A few widths that hold prompts of these lengths with little padding."""
-  counts = {}
-  for prompt in prompts:
-    counts[bucket(prompt)] = counts.get(bucket(prompt), 0) + 1
-  chosen = sorted(counts)
-  while len(chosen) > _MOST_WIDTHS:
-    # The prompts of a width that is dropped are padded to the next one.
-    padding = [
+  return _few(collections.Counter(map(bucket, prompts)), _MOST_WIDTHS)
+
+
+def lengths(needs: Mapping[int, int], *, multiple: int = 64) -> tuple[int, ...]:
+  """A few lengths of caches; `needs` counts the answers of each need."""
+  counts = collections.Counter()
+  for need, answers in needs.items():
+    counts[-(-need // multiple) * multiple] += answers
+  return _few(counts, _MOST_LENGTHS, worth=_WORTH_A_LENGTH)
+
+
+def _few(
+    counts: Mapping[int, int], most: int, *, worth: int = 0
+) -> tuple[int, ...]:
+  """The sizes that save the most padding; each saves at least `worth` of it."""
+  counts, chosen = dict(counts), sorted(counts)
+  while len(chosen) > 1:
+    # What has a size that is dropped is padded to the next one.
+    padding, low, high = min(
         (counts[low] * (high - low), low, high)
         for low, high in itertools.pairwise(chosen)
-    ]
-    _, low, high = min(padding)
+    )
+    if len(chosen) <= most and padding >= worth:
+      break
     chosen.remove(low)
     counts[high] += counts[low]
   return tuple(chosen)
-
-
-def lengths(needs: Sequence[int], *, multiple: int = 64) -> tuple[int, ...]:
-  """A few cache lengths for parts that need these, none twice too long."""
-  up = lambda length: -(-length // multiple) * multiple
-  top = max(needs)
-  choices = sorted({up(-(-top // 2**k)) for k in range(_MOST_HALVINGS + 1)})
-  used = {next(c for c in choices if c >= need) for need in needs}
-  return tuple(sorted(used))

@@ -47,6 +47,7 @@ class Steps(NamedTuple):
   insert: Callable[..., Any]  # cache, entries, row_R, source_R -> cache
   decode: Callable[..., Any]  # weights, cache, token_B, position_B
   # -> logits_BV, cache
+  cut: Callable[[Any, int], Any]  # cache, length -> its first positions
   lay: Callable[[State], State] = lambda state: state
   parts: int = 1
 
@@ -118,15 +119,24 @@ def keep(
   kept = sorted(slots, key=lambda b: b not in owners)[:count]
   rows = np.array(kept)
 
-  def move(x):
-    taken = take(x, rows)
-    # At once: a second cache may not fit beside the first.
+  rest = take(state._replace(cache=None), rows)
+  cache = replaced(state.cache, lambda x: take(x, rows))
+  owned = {i: owners[b] for i, b in enumerate(kept) if b in owners}
+  return rest._replace(cache=cache), owned
+
+
+def replaced(cache, part: Callable[[jax.Array], jax.Array]):
+  """A part of every array, which is freed at once.
+
+  A second cache may not fit beside the first.
+  """
+
+  def replace(x):
+    taken = part(x)
     x.delete()
     return taken
 
-  rest = take(state._replace(cache=None), rows)
-  moved = {i: owners[b] for i, b in enumerate(kept) if b in owners}
-  return rest._replace(cache=jax.tree.map(move, state.cache)), moved
+  return jax.tree.map(replace, cache)
 
 
 @jax.jit
@@ -177,7 +187,9 @@ def decode_chunk(steps: Steps, settings: Settings, weights, state, seed):
     return step + 1, steps.lay(state)
 
   step, state = jax.lax.while_loop(unfinished, body, (0, state))
-  return state, step
+  # Once more: the compiler may lay out a loop's results as it likes, and other
+  # layouts of the next chunk's arguments would be another program.
+  return steps.lay(state), step
 
 
 def _advance(settings: Settings, state: State, logits_BV, seed) -> State:

@@ -55,6 +55,7 @@ def _spread(steps: slots.Steps, mesh: Mesh) -> slots.Steps:
       on(steps.prefill),
       on(insert),
       on(steps.decode),
+      steps.cut,
       on(_lay),
       parts,
   )
@@ -121,4 +122,17 @@ def _decoder_steps(cfg: decoder.DecoderConfig, dtype: Any) -> slots.Steps:
     logits_BV = decoder.unembed(cfg, params, hidden_B1D[:, 0])
     return sharding.split(logits_BV, 'BV', sharding.DRAWS), cache
 
-  return slots.Steps(empty, prefill, insert, decode)
+  return slots.Steps(empty, prefill, insert, decode, _cut)
+
+
+def _cut(cache: decoder.KVCache, length: int) -> decoder.KVCache:
+  return decoder.KVCache(
+      slots.replaced(cache.k_BKHS, lambda x: first(x, length, 3)),
+      slots.replaced(cache.v_BKSH, lambda x: first(x, length, 2)),
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def first(x: jax.Array, length: int, axis: int) -> jax.Array:
+  """The first `length` of an axis."""
+  return jax.lax.slice_in_dim(x, 0, length, axis=axis)

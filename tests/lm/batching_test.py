@@ -44,8 +44,8 @@ def test_what_is_chosen_is_said(tmp_path, model, capsys):
   found = settle(tmp_path, model)
   said = ' '.join(capsys.readouterr().out.split())
   assert '48 slots, 0.0' in said
-  assert 'prefill widths 32 96, caches of 64 128 positions: 12 programs' in said
-  assert found.programs == 12  # each cache also for half of the slots
+  assert 'prefill widths 32 96, cache of 128 positions: 7 programs' in said
+  assert found.programs == 7  # decoding also in half of the slots
 
 
 def test_too_little_memory_is_told_before_any_program(

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from calm_jax.lm import decoder, sampler, slots, steps
+from calm_jax.lm import decoder, sampler, sharding, slots, steps
+from calm_jax.lm import shapes as shapes_lib
 
 CONFIG = decoder.DecoderConfig(
     vocab_size=64,
@@ -32,6 +33,7 @@ COUNTING = slots.Steps(
         100.0 * jax.nn.one_hot(token_B + 1, 32),
         cache,
     ),
+    cut=lambda cache, length: cache,
 )
 
 
@@ -53,7 +55,7 @@ def params():
   return jax.tree.map(lambda w: 10 * w if w.ndim > 1 else w, random)
 
 
-def sample(params, requests, shapes=None, **changes):
+def sample(params, requests, shapes=None, model=None, **changes):
   settings = {
       'slots': 3,
       'max_new_tokens': 12,
@@ -62,7 +64,7 @@ def sample(params, requests, shapes=None, **changes):
       'chunk': 4,
   }
   settings = slots.Settings(**(settings | changes))
-  model = steps.decoder_steps(CONFIG, jnp.float32)
+  model = model or steps.decoder_steps(CONFIG, jnp.float32)
   return sampler.run(
       model, (params, None), requests, settings, seed=3, shapes=shapes
   )[0]
@@ -219,8 +221,9 @@ def test_what_is_not_watched_is_not_kept(params):
   assert completion.watched_TW is None
 
 
-def test_runs_of_one_plan_compile_what_it_says(params):
+def test_runs_of_one_plan_compile_what_it_says(params, monkeypatch):
   """Three runs, the last with prompts of a length of their own."""
+  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
   requests = sorted(random_requests(20, 2), key=lambda r: len(r.prompt))
   long = sampler.Request(tuple(range(3, 63)) * 4, (7, 8))
   parts = [requests[:9], requests[9:], [long]]
@@ -231,6 +234,55 @@ def test_runs_of_one_plan_compile_what_it_says(params):
   assert compiled() - before == said == 5
   alone = [sample(params, part, slots=5) for part in parts]
   assert together == alone
+
+
+def test_a_run_goes_on_in_a_shorter_cache(params, monkeypatch):
+  """Once the long prompts' answers have ended, and with the same answers."""
+  long = [sampler.Request(tuple(range(3, 63)) * n, (7, n)) for n in (2, 4)]
+  requests = [*random_requests(6, 2), *long]
+  whole = sample(params, requests, slots=5)
+  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
+  shapes = sampler.plan([requests], 12)
+  model, cuts = steps.decoder_steps(CONFIG, jnp.float32), []
+
+  def cut(cache, length):
+    cuts.append((cache.v_BKSH[0].shape[2], length))
+    return model.cut(cache, length)
+
+  noting = model._replace(cut=cut)
+  cut_short = sample(params, requests, shapes, noting, slots=5)
+  assert cuts == [(256, 64)]
+  for a, b in zip(whole, cut_short, strict=True):
+    assert [c.tokens for c in a] == [c.tokens for c in b]
+
+
+def test_a_run_in_shorter_caches_compiles_no_more_than_it_says(
+    params, monkeypatch
+):
+  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
+  long = sampler.Request(tuple(range(3, 63)) * 4, (7, 8))
+  requests = [*random_requests(9, 2), long]
+  shapes = sampler.plan([requests], 12)
+  lengths = [[len(r.prompt) for r in requests]]
+  before = compiled()
+  sample(params, requests, shapes, slots=18)
+  assert 0 < compiled() - before <= shapes.programs(lengths, halves=True)
+
+
+def test_a_mesh_decodes_with_one_program_for_a_cache(params, monkeypatch):
+  """The next chunk finds its arguments as the first one did."""
+  long = [sampler.Request(tuple(range(3, 63)) * n, (7, n)) for n in (2, 4)]
+  requests = [*random_requests(3, 2), *long]
+  alone = sample(params, requests, slots=8)
+  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
+  shapes = dataclasses.replace(sampler.plan([requests], 12), lengths=(64, 256))
+  mesh = sharding.make_mesh(1, 1, 2, devices=jax.devices()[:2])
+  model = steps.decoder_steps(CONFIG, jnp.float32, mesh)
+  before = slots.decode_chunk._cache_size()
+  together = sample(params, requests, shapes, model, slots=8)
+  assert slots.decode_chunk._cache_size() - before == 2
+  for a, b in zip(alone, together, strict=True):
+    assert [c.tokens for c in a] == [c.tokens for c in b]
 
 
 def test_the_end_of_a_run_compiles_what_it_says(params):
@@ -251,5 +303,5 @@ def test_a_plan_does_not_depend_on_what_is_left_to_do():
 
 
 def compiled() -> int:
-  programs = (slots.admit, slots.decode_chunk, slots.take)
+  programs = slots.admit, slots.decode_chunk, slots.take, steps.first
   return sum(program._cache_size() for program in programs)
