@@ -149,7 +149,7 @@ def _pairs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
 def _joined(found: Iterable[array.array[int]]) -> list[tuple[int, int]]:
   """All places with their lengths, in order; those that touch become one."""
   stretches: list[tuple[int, int]] = []
-  for place, length in sorted(pair for mine in found for pair in _pairs(mine)):
+  for place, length in sorted([p for mine in found for p in _pairs(mine)]):
     start, before = stretches[-1] if stretches else (-1, 0)
     if start + before == place and before < _AT_ONCE:
       stretches[-1] = start, before + length

@@ -91,8 +91,9 @@ def parse_authors(text: str, lang: str) -> str | None:
   return None
 
 
-# One winning answer is put before many others, in several languages.
-@functools.lru_cache(maxsize=4096)
+# One winning answer is put before many others of its question, in several
+# languages; a larger cache would be slower, being more than a processor's.
+@functools.lru_cache(maxsize=128)
 def explanation(text: str, lang: str) -> str:
   """The reasoning of an answer, with no header and no final answer.
 
