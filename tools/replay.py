@@ -5,9 +5,10 @@ python -m tools.replay --samples=FOLDER [--suffix=_x] [--pairs=FOLDER]
 reads x_csqa_{lang}_train{suffix}_sampled.json for lang en cn fr it de ja (those
 that are there) and DPO_{lang}.json, and prints one JSON object: percentages,
 but counts for questions, samples, ties, unparsed (samples) and pairs. Answers
-are read by the authors' rule. Accuracy and consistency take the first sample of
-a question that names an option; `consistency_s` and `ac3_strict` are strict (an
-unparsed answer disagrees), `ac3` is the paper's.
+are read by the authors' rule; on English pairs English samples vote alone.
+Accuracy and consistency take the first sample of a question that names an
+option; `consistency_s` and `ac3_strict` are strict (an unparsed answer
+disagrees), `ac3` is the paper's.
 """
 
 from __future__ import annotations
@@ -243,18 +244,15 @@ def _pairs(
     given: dict[str, list[str]],
     languages: Sequence[str],
 ) -> dict[str, Any]:
-  """Every sample against the winner is one pair; any text can be translated."""
-  drafts, _ = preferences.prefer(
-      samples,
-      vote.tally(samples, ties='first_seen'),
-      positives='last',
-      min_share=0.0,
-      supports=lambda source, target: True,
-  )
+  """Every sample against the winner is one pair; any text can be translated.
+
+  English answers are held against the winner of the English ones alone.
+  """
+  english = [s for s in samples if s.lang == 'en']
+  found = [row for row in _rejected(samples) if row[0] != 'en']
   rejected: dict[str, list[str]] = {lang: [] for lang in languages}
-  for draft in drafts:
-    if draft.rejected is not None:
-      rejected[draft.lang].append(draft.rejected.text)
+  for lang, text in (*found, *_rejected(english)):
+    rejected[lang].append(text)
   return {
       'pairs': {lang: len(texts) for lang, texts in rejected.items()},
       'pairs_given': {lang: len(texts) for lang, texts in given.items()},
@@ -262,6 +260,22 @@ def _pairs(
           lang: rejected.get(lang) == texts for lang, texts in given.items()
       },
   }
+
+
+def _rejected(
+    samples: Sequence[records.Sample],
+) -> Iterator[tuple[str, str]]:
+  """Language and text of all that is rejected where these samples vote."""
+  drafts, _ = preferences.prefer(
+      samples,
+      vote.tally(samples, ties='first_seen'),
+      positives='last',
+      min_share=0.0,
+      supports=lambda source, target: True,
+  )
+  for draft in drafts:
+    if draft.rejected is not None:
+      yield draft.lang, draft.rejected.text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -102,8 +102,7 @@ def run(
         f'{samples} samples of one prompt need at least as many slots on each'
         f' of {steps.parts} parts, not {settings.slots}: raise sample.slots'
     )
-  start = time.monotonic()
-  stats = Stats()
+  start, stats = time.monotonic(), Stats()
   slots = _Slots(steps, weights, requests, settings, shapes, seed)
   # Longest first: the answers that end the run are then the cheap ones.
   waiting = sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt))
@@ -139,18 +138,18 @@ def plan(
   suffix = max([len(e.suffix) for e in endings], default=1)
   room = max_new_tokens + suffix + 1
   widths = shapes_lib.widths([len(r.prompt) for r in requests])
-  needs = collections.Counter()
+  needs, on_cpu = collections.Counter(), jax.default_backend() == 'cpu'
   for r in requests:
     width = next(w for w in widths if w >= len(r.prompt))
     needs[max(width, len(r.prompt) + room)] += len(r.digests)
   return shapes_lib.Shapes(
       widths=widths,
-      lengths=shapes_lib.lengths(needs, multiple=multiple),
+      lengths=shapes_lib.lengths(needs, on_cpu=on_cpu, multiple=multiple),
       room=room,
       samples=max(len(r.digests) for r in requests),
       suffix=suffix,
       choices=max([len(e.choices) for e in endings], default=1),
-      halved=jax.default_backend() == 'cpu',
+      halved=on_cpu,
   )
 
 
@@ -179,9 +178,9 @@ class _Slots:
     left = [*waiting[:1], *(request for request, _ in self.owners.values())]
     length = self._shapes.length(max(self._prompt_lengths[i] for i in left))
     if length < self._length:
+      self._length = length
       cache = self._steps.cut(self.state.cache, length)
       self.state = self.state._replace(cache=cache)
-      self._length = length
 
   def admit(self, waiting: list[int], stats: Stats) -> None:
     """Fills free slots, a few prompts of one width at a time."""

@@ -101,7 +101,7 @@ def shapes(longest: int, max_new_tokens: int) -> shapes_lib.Shapes:
   room = max_new_tokens + 2
   return shapes_lib.Shapes(
       widths=tuple(widths),
-      lengths=shapes_lib.lengths({widths[-1] + room: 1}, multiple=_MULTIPLE),
+      lengths=(-(-(widths[-1] + room) // _MULTIPLE) * _MULTIPLE,),
       room=room,
       samples=1,
       suffix=1,

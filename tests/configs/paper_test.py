@@ -70,7 +70,9 @@ def _few_shapes():
   patch, lengths = pytest.MonkeyPatch(), shapes.lengths
   patch.setattr(batches, '_MULTIPLE', 256)
   patch.setattr(shapes, '_BUCKETS', (512, 768))
-  coarse = lambda needs, multiple: lengths(needs, multiple=256)
+  coarse = lambda needs, on_cpu, multiple: lengths(
+      needs, on_cpu=on_cpu, multiple=256
+  )
   patch.setattr(shapes, 'lengths', coarse)
   yield
   patch.undo()

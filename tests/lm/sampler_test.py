@@ -223,7 +223,7 @@ def test_what_is_not_watched_is_not_kept(params):
 
 def test_runs_of_one_plan_compile_what_it_says(params, monkeypatch):
   """Three runs, the last with prompts of a length of their own."""
-  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
+  monkeypatch.setattr(shapes_lib, '_WORTH_ON_CPU', 1)
   requests = sorted(random_requests(20, 2), key=lambda r: len(r.prompt))
   long = sampler.Request(tuple(range(3, 63)) * 4, (7, 8))
   parts = [requests[:9], requests[9:], [long]]
@@ -241,7 +241,7 @@ def test_a_run_goes_on_in_a_shorter_cache(params, monkeypatch):
   long = [sampler.Request(tuple(range(3, 63)) * n, (7, n)) for n in (2, 4)]
   requests = [*random_requests(6, 2), *long]
   whole = sample(params, requests, slots=5)
-  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
+  monkeypatch.setattr(shapes_lib, '_WORTH_ON_CPU', 1)
   shapes = sampler.plan([requests], 12)
   model, cuts = steps.decoder_steps(CONFIG, jnp.float32), []
 
@@ -259,7 +259,7 @@ def test_a_run_goes_on_in_a_shorter_cache(params, monkeypatch):
 def test_a_run_in_shorter_caches_compiles_no_more_than_it_says(
     params, monkeypatch
 ):
-  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
+  monkeypatch.setattr(shapes_lib, '_WORTH_ON_CPU', 1)
   long = sampler.Request(tuple(range(3, 63)) * 4, (7, 8))
   requests = [*random_requests(9, 2), long]
   shapes = sampler.plan([requests], 12)
@@ -274,7 +274,7 @@ def test_a_mesh_decodes_with_one_program_for_a_cache(params, monkeypatch):
   long = [sampler.Request(tuple(range(3, 63)) * n, (7, n)) for n in (2, 4)]
   requests = [*random_requests(3, 2), *long]
   alone = sample(params, requests, slots=8)
-  monkeypatch.setattr(shapes_lib, '_WORTH_A_LENGTH', 1)
+  monkeypatch.setattr(shapes_lib, '_WORTH_ON_CPU', 1)
   shapes = dataclasses.replace(sampler.plan([requests], 12), lengths=(64, 256))
   mesh = sharding.make_mesh(1, 1, 2, devices=jax.devices()[:2])
   model = steps.decoder_steps(CONFIG, jnp.float32, mesh)

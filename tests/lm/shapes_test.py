@@ -51,7 +51,12 @@ def test_a_dropped_width_counts_with_the_next_one():
     ],
 )
 def test_caches_are_few_and_each_pays(needs, expected):
-  assert shapes.lengths(needs) == expected
+  assert shapes.lengths(needs, on_cpu=True) == expected
+
+
+def test_a_length_has_to_save_more_where_attention_costs_less():
+  assert shapes.lengths({1000: 1, 500: 16_000}, on_cpu=False) == (1024,)
+  assert shapes.lengths({1000: 1, 500: 17_000}, on_cpu=False) == (512, 1024)
 
 
 def test_a_cache_holds_a_prompt_and_its_answer():
