@@ -36,8 +36,8 @@ def settle(
   if any(len(row.completions) > 1 for row in known):
     ratio = estimate(cfg, known)
     console.say(
-        f'  a pair is {_NAMES[count]}; two are estimated to cost {ratio:.2f} of'
-        ' one'
+        f'  a pair is {_NAMES[count]} (two would take an estimated {ratio:.2f}'
+        ' times the work of one)'
     )
   return {split: _laid_out(found, count) for split, found in rows.items()}
 

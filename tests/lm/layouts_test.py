@@ -58,7 +58,7 @@ def test_all_pairs_of_a_run_have_one_layout(capsys):
   assert [row.sequences for row in settled['train']] == [2] * 4
   assert settled['val'] == []
   said = capsys.readouterr().out
-  assert 'a pair is two sequences; two are estimated to cost 0.96' in said
+  assert 'a pair is two sequences (two would take an estimated 0.96' in said
   rows['val'] = [pair(400, 100)] * 4
   settled = layouts.settle(SMOLLM2, rows, asked='auto')
   assert {row.sequences for s in settled.values() for row in s} == {1}
