@@ -17,7 +17,7 @@ from calm_jax.qa import answers, languages
 PARSERS = ('default', 'authors')
 Key = tuple[str, str]  # question id, language
 
-_AT_ONCE = 32  # questions in memory together; few, so that caches hold them
+_AT_ONCE = 16  # questions in memory together; few, so that caches hold them
 
 
 def read(
