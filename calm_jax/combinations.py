@@ -180,6 +180,16 @@ def _kept_tokens(mode: str, keep: bool, rebuild: bool) -> str | None:
   )
 
 
+def _translated_tokens(mode: str, keep: bool, backend: str) -> str | None:
+  if mode == 'off' or not keep or backend == 'none':
+    return None
+  return (
+      'config.selfrag.keep_tokens and config.translate.backend ='
+      f' {backend!r}: a translator would lose the reflection tokens of chosen'
+      ' answers, or change them; set keep_tokens=False or the backend to none'
+  )
+
+
 def _monitor(
     count: int,
     metric: str,
@@ -281,4 +291,8 @@ TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
     ),
     (('selfrag.mode', 'retrieve.backend'), _selfrag),
     (('selfrag.mode', 'selfrag.keep_tokens', 'pair.rebuild'), _kept_tokens),
+    (
+        ('selfrag.mode', 'selfrag.keep_tokens', 'translate.backend'),
+        _translated_tokens,
+    ),
 )

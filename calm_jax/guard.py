@@ -19,13 +19,16 @@ class Refusal(RuntimeError):
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps a second run out of the folder; the lock dies with the process."""
+def locked(folder: pathlib.Path, setting: str = '--workdir') -> Iterator[None]:
+  """Keeps a second run out of the folder; the lock dies with the process.
+
+  `setting` is where the folder was named.
+  """
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except (FileExistsError, NotADirectoryError) as e:
     raise Refusal(
-        f'--workdir={folder} cannot be a folder: {e.filename} is a file'
+        f'{setting}={folder} cannot be a folder: {e.filename} is a file'
     ) from e
   with (folder / '.lock').open('a+') as f:
     try:
@@ -34,7 +37,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
       f.seek(0)
       raise Refusal(
           f'{folder} is in use by process {f.read().strip()}: wait for it to'
-          ' end, or use another --workdir'
+          f' end, or use another {setting}'
       ) from None
     f.truncate(0)
     f.write(f'{os.getpid()} on {socket.gethostname()}')

@@ -1,7 +1,8 @@
 """Stage 6: votes become preferences for DPO, or targets for SFT.
 
 A user's own file of preferences or targets may take the votes' place. No more
-than the translations is held in memory, however many samples there are.
+than translations and retrieved passages is held in memory, however many samples
+there are.
 """
 
 from __future__ import annotations

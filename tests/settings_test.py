@@ -321,6 +321,8 @@ def test_reflection_tokens_are_not_kept_in_rebuilt_answers(cfg):
   assert problems(cfg, selfrag__keep_tokens=True) == ''
   assert 'set one to False' in problems(cfg, selfrag__mode='never')
   assert problems(cfg, pair__rebuild=False) == ''
+  said = problems(cfg, translate__backend='model')
+  assert 'a translator would lose' in said
 
 
 def test_templates_by_name_are_those_that_there_are():

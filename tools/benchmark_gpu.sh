@@ -52,14 +52,24 @@ part() {
 part sampling 150 --job=sampling --requests="$requests" --slots="$slots" \
   --repeats=1
 part training 110 --job=training --pairs="$pairs" --batch="$batch" --repeats=2
+# left_out NAME PACKAGES: says so, here and in the file.
+left_out() {
+  echo "=== $1: left out, it needs $2" | tee "$parts/$1.log"
+  echo 0 >"$parts/$1.status"
+}
+
 if "$python" -c 'import torch, transformers' 2>/dev/null; then
   part sampling_hf 190 --job=sampling --compare=hf --repeats=2 \
     --requests="$peer_requests" --slots="$peer_slots" \
     --peer_batches="$peer_slots"
+else
+  left_out sampling_hf 'torch and transformers'
 fi
-if "$python" -c 'import trl, peft' 2>/dev/null; then
+if "$python" -c 'import datasets, peft, torch, trl' 2>/dev/null; then
   part training_trl 120 --job=training --compare=trl --repeats=3 \
     --pairs="$((pairs / 2))" --batch=1
+else
+  left_out training_trl 'datasets, peft, torch and trl'
 fi
 
 "$python" - "$parts" "$out" <<'PYTHON'

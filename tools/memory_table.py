@@ -5,8 +5,8 @@
 Programs are compiled for abstract arrays, each in a process of its own, on the
 default device. With --measure (on CPU) they also run there: "resident" is the
 peak of the process's resident memory, less what was resident just before the
-arguments were made; the program had run once before, so code and buffers that
-are there once do not count. Prints rows of Markdown.
+arguments were made, in the median of five runs; the program had run before, so
+code and buffers that are there once do not count. Prints rows of Markdown.
 """
 
 from __future__ import annotations

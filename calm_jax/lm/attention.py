@@ -18,13 +18,16 @@ _BLOCK, _MOST_BLOCKS = 64, 6
 
 
 def append(cache, k_BTKH, v_BTKH, positions_BT):
-  """Writes keys and values into a layer's (k_BKHS, v_BKSH)."""
+  """Writes keys and values into a layer's (k_BKHS, v_BKSH).
+
+  Not those of positions past its end, where a slot that is done may stand.
+  """
   k_BKHS, v_BKSH = cache
   rows_B1 = jnp.arange(k_BTKH.shape[0])[:, None]
   k_BTKH, v_BTKH = k_BTKH.astype(k_BKHS.dtype), v_BTKH.astype(v_BKSH.dtype)
   return (
-      k_BKHS.at[rows_B1, :, :, positions_BT].set(k_BTKH),
-      v_BKSH.at[rows_B1, :, positions_BT].set(v_BTKH),
+      k_BKHS.at[rows_B1, :, :, positions_BT].set(k_BTKH, mode='drop'),
+      v_BKSH.at[rows_B1, :, positions_BT].set(v_BTKH, mode='drop'),
   )
 
 

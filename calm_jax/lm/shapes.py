@@ -14,9 +14,9 @@ _BUCKETS = (32, 64, 96, 128, 192, 256, 320, 384, 512, 768, 1024)
 # padding does.
 _MOST_WIDTHS = 6
 
-# Each length of a cache compiles decoding anew, and reading prompts, for about
-# what it costs to attend to so many positions in vain, summed over answers: 10 s
-# at 250 us on a CPU (a small model), a minute at 7 us on a GPU (8B).
+# Each length of a cache compiles decoding anew, and reading prompts: for about
+# what it costs to attend to so many positions in vain, summed over answers: 10
+# s at 250 us on a CPU (a small model), a minute at 7 us on a GPU (8B).
 _MOST_LENGTHS, _WORTH_ON_CPU, _WORTH = 4, 2**15, 2**23
 
 # A step of fewer rows costs about what it does with half of them: reading the

@@ -16,15 +16,17 @@ _SHORTEST = 24
 
 _ROWS = languages.LANGUAGES.values()
 _EXPLANATION = '|'.join(
-    word.capitalize() for row in _ROWS for word in row.vocabulary.explanation
+    re.escape(word.capitalize())
+    for row in _ROWS
+    for word in row.vocabulary.explanation
 )
-_ANSWER = '|'.join(row.answer for row in _ROWS)
+_ANSWER = '|'.join(re.escape(row.answer) for row in _ROWS)
 _MARKS = headers.MARKS + headers.DASHES + wrappers.MARKUP
 # What ends no header.
 _PLAIN = rf'[^\n{re.escape(_MARKS + wrappers.wide(_MARKS))}]'
 _FORM = re.compile(
     rf'\s{{0,9}}(?:{_EXPLANATION})[^\S\n]*[:：][ \t\r\n]*'
-    rf'([^\W_]{_PLAIN}+(?:[{headers.DASHES}](?!\s){_PLAIN}+)*)\n+'
+    rf'([^\W_]{_PLAIN}+(?:[{headers.DASHES}](?![\s\u200b\ufeff]){_PLAIN}+)*)\n+'
     rf'(?:{_ANSWER})[^\S\n]*[:：]'
 )
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from calm_jax import console, records
+from calm_jax import console, guard, records
 from calm_jax.retrieval import encoders
 
 MODES = ('vector', 'text', 'hybrid')
@@ -118,11 +118,24 @@ def build(
 
   Raises:
     ValueError: the folder holds the index of other passages or vectors.
+    guard.Refusal: another run builds it.
   """
   identity = _identity(passages, encoder)
   _claim(folder, identity)
-  if (folder / DONE).is_file():
-    return _open(folder)
+  if not (folder / DONE).is_file():
+    # Runs may share an index, but one alone builds it.
+    with guard.locked(folder, 'retrieve.index'):
+      _fill(folder, passages, encoder, identity)
+  return _open(folder)
+
+
+def _fill(
+    folder: pathlib.Path,
+    passages: Sequence[records.Passage],
+    encoder: encoders.Encoder | None,
+    identity: str,
+) -> None:
+  """Builds it, from where a killed build left it."""
   table = _table(folder, passages[0], encoder)
   have = table.count_rows()
   with console.progress('embed passages', len(passages)) as bar:
@@ -135,7 +148,6 @@ def build(
   done = {'identity': identity, 'passages': len(passages)}
   records.write_text(folder / DONE, json.dumps(done) + '\n')
   (folder / PENDING).unlink(missing_ok=True)
-  return _open(folder)
 
 
 def fuse(rankings: Iterable[Ranking], *, count: int) -> Ranking:

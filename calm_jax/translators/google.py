@@ -190,7 +190,9 @@ def _classified(error: api.GoogleAPICallError) -> Exception:
   limited = error.code == 403 and reasons & set(_LIMITS)
   if error.code in _LATER or limited:
     headers = {} if error.response is None else error.response.headers
-    return remote.Busy(str(error), after=_seconds(headers))
+    # Of these two only the answer may have been late.
+    late = error.code in (408, 504)
+    return remote.Busy(str(error), after=_seconds(headers), billed=late)
   if error.code in (400, 413):
     return remote.Rejected(str(error))
   return guard.Refusal(

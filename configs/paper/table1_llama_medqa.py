@@ -5,10 +5,11 @@ python -m calm_jax.main --config=configs/paper/table1_llama_medqa.py \
 
 On one A100 expect 25 to 43 hours (floor 17). The paper, base / SFT / CALM: EN
 60.1 / 62.4 / 63.5, ZH 56.2 / 57.1 / 59.5; its other columns are not known to
-this project yet. The test is the first 1,000 questions of each country: of the
-US these are the ones that the authors released, as a test of their files shows
-(tests/datasets/authors_test.py); of Mainland China that is assumed. Table 9 has
-the whole test split.
+this project yet. They are taken for accuracies over both countries together and
+stand beside ours over both. The test is the first 1,000 questions of each
+country: of the US these are the ones that the authors released, as a test of
+their files shows (tests/datasets/authors_test.py); of Mainland China that is
+assumed. Table 9 has the whole test split.
 """
 
 from configs import medqa, systems

@@ -276,7 +276,7 @@ def test_a_mesh_decodes_with_one_program_for_a_cache(params, monkeypatch):
   alone = sample(params, requests, slots=8)
   monkeypatch.setattr(shapes_lib, '_WORTH_ON_CPU', 1)
   shapes = dataclasses.replace(sampler.plan([requests], 12), lengths=(64, 256))
-  mesh = sharding.make_mesh(1, 1, 2, devices=jax.devices()[:2])
+  mesh = sharding.make_mesh(2, 1, 2, devices=jax.devices()[:4])
   model = steps.decoder_steps(CONFIG, jnp.float32, mesh)
   before = slots.decode_chunk._cache_size()
   together = sample(params, requests, shapes, model, slots=8)

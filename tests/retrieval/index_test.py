@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from calm_jax import records
+from calm_jax import guard, records
 from calm_jax.retrieval import encoders, index
 
 pytest.importorskip('lancedb', reason='needs the extra retrieval')
@@ -126,6 +126,13 @@ def test_a_build_that_died_before_its_mark_is_finished(tmp_path):
   index.build(tmp_path, PASSAGES, encoder())
   assert json.loads((tmp_path / index.DONE).read_text()) == done
   assert not (tmp_path / index.PENDING).exists()
+
+
+def test_two_runs_do_not_build_one_index(tmp_path):
+  with guard.locked(tmp_path, 'retrieve.index'):
+    with pytest.raises(guard.Refusal, match='another retrieve'):
+      index.build(tmp_path, PASSAGES, encoder())
+  assert index.build(tmp_path, PASSAGES, encoder()).size == len(PASSAGES)
 
 
 def test_a_built_index_embeds_nothing_again(tmp_path):

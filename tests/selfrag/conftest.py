@@ -82,7 +82,6 @@ class Medical:
     cfg.sample.max_new_tokens = cfg.evaluate.max_new_tokens = 8
     cfg.sample.answer = 'two_stage'
     cfg.sample.slots = 12  # in more, a run ends in half as many: more programs
-    cfg.data.test_limit = 6
     cfg.vote.ties = 'seeded'
     cfg.translate.backend, cfg.translate.max_new_tokens = 'model', 64
     cfg.retrieve.backend, cfg.retrieve.mode = 'lancedb', 'text'
@@ -119,7 +118,7 @@ class Medical:
     scores = records.read_all(
         folder / 'evaluate', 'scores.jsonl', records.Score
     )
-    tested = cfg.data.test_limit
+    tested = cfg.data.test_limit or 30
     assert {s.n for s in scores if s.metric == 'accuracy'} == {tested}
     items = run.shown()
     assert len(items) == 30

@@ -67,7 +67,13 @@ def test_every_part_ends_in_one_file(run):
 def test_without_torch_there_are_no_peers(run):
   status, (path,), _ = run(peers='')
   assert status == 0
-  assert set(json.loads(path.read_text())) == {'sampling', 'training'}
+  parts = json.loads(path.read_text())
+  assert {name for name, part in parts.items() if 'device' in part} == {
+      'sampling',
+      'training',
+  }
+  assert parts['training_trl']['status'] == 0
+  assert 'needs datasets, peft' in parts['training_trl']['output']
 
 
 def test_a_part_that_fails_is_told_and_the_others_go_on(run):

@@ -201,6 +201,14 @@ def test_what_passes_is_waited_for_and_costs_nothing(case, server, reply):
   assert case.spent() == 3
 
 
+@pytest.mark.parametrize('code', [408, 504])
+def test_what_may_have_been_done_counts_as_charged(case, server, code):
+  server.script = [wrong(code)]
+  assert case.translator.translate(['cat'], 'en', 'fr') == ['fr:cat']
+  assert len(server.asked) == 2
+  assert case.spent() == 2 * len('cat')
+
+
 @pytest.mark.parametrize(
     'reply',
     [
