@@ -246,14 +246,17 @@ def _pairs(
 ) -> dict[str, Any]:
   """Every sample against the winner is one pair; any text can be translated.
 
-  English answers are held against the winner of the English ones alone.
+  English answers are held against the winner of the English ones alone; how
+  many there would be against all languages' winner stands beside.
   """
   english = [s for s in samples if s.lang == 'en']
-  found = [row for row in _rejected(samples) if row[0] != 'en']
+  found = [*_rejected(samples)]
+  others = [row for row in found if row[0] != 'en']
   rejected: dict[str, list[str]] = {lang: [] for lang in languages}
-  for lang, text in (*found, *_rejected(english)):
+  for lang, text in (*others, *_rejected(english)):
     rejected[lang].append(text)
   return {
+      'pairs_en_by_all': len(found) - len(others),
       'pairs': {lang: len(texts) for lang, texts in rejected.items()},
       'pairs_given': {lang: len(texts) for lang, texts in given.items()},
       'pairs_equal': {

@@ -60,6 +60,7 @@ def test_golden_pairs(golden):
   counts = {'zh': 913, 'fr': 611, 'de': 739, 'it': 693, 'ja': 920, 'en': 140}
   assert golden['pairs'] == golden['pairs_given'] == counts
   assert golden['pairs_equal'] == dict.fromkeys(counts, True)
+  assert golden['pairs_en_by_all'] == 589
 
 
 def test_english_answers_vote_alone_on_english_pairs(tmp_path):
