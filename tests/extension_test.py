@@ -93,6 +93,14 @@ ROW = language.Language(
     ),
     codes=language.Codes('nl', 'nld_Latn', ('nld', 'nl'), ('nld', 'nl')),
     spaced=True,
+    lexicon=language.Lexicon(
+        numbers=(
+            *('een', 'twee', 'drie', 'vier', 'vijf'),
+            *('zes', 'zeven', 'acht', 'negen', 'tien'),
+        ),
+        units=(('l', 'liter liters'),),
+        option='optie antwoord',
+    ),
 )
 '''
 
@@ -159,6 +167,12 @@ print(pair.run(cfg, workdir))
 assert row.chosen == 'Explanation: EEN KAT.\\nAnswer: A. cat', row
 assert (row.lang, row.chosen_lang) == ('en', 'nl')
 assert 'jax' not in sys.modules
+
+from calm_jax.translators import guards
+
+told = '3 cups of 2 liters: option E', 'Drie van 2 liter: optie E'
+assert not guards.changed_facts(*told), guards.changed_facts(*told)
+assert guards.changed_facts('3 cups', 'Vier koppen') == ['number 3 is lost']
 
 # A language whose stop words the linter lacks is not taken for a like one.
 from tools import lint_checks

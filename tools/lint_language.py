@@ -1,34 +1,18 @@
-"""Guesses a text's language, of the seven, by its script and stop words."""
+"""Guesses a text's language, by its script and stop words."""
 
 from __future__ import annotations
 
 import re
 
+from calm_jax.qa import languages
+
 _KANA = re.compile('[\u3041-\u30fa\u30fc]')
 _HAN = re.compile('[\u4e00-\u9fff]')
 _LATIN = re.compile(r'[a-zà-öø-ÿœ]+')
-# Frequent words, most of them of one language only.
 _STOP = {
-    'en': (
-        'the of and to is that it for was are with as be this have from by not'
-        ' or which an they their would can been has its who more when there'
-    ),
-    'fr': (
-        'le les des est une du que qui dans pour pas sur au avec sont ce il'
-        ' elle par plus ou cette peut être donc et nous mais ses aux leur'
-    ),
-    'it': (
-        'il che di è per non sono con una del della gli nel alla dei più come'
-        ' questo anche delle ha nella può essere perché e lo si i ma dalla'
-    ),
-    'de': (
-        'der die und ist nicht das den mit von zu sich ein eine auf dem für im'
-        ' es auch als wird sind kann oder werden einen einer bei daher wenn'
-    ),
-    'es': (
-        'el los las que y es una del por con para no se su al como más pero sus'
-        ' está son puede ser este lo porque muy también donde hay'
-    ),
+    lang: row.lexicon.frequent
+    for lang, row in languages.LANGUAGES.items()
+    if row.lexicon.frequent
 }
 _OF_WORD: dict[str, list[str]] = {}
 for _lang, _words in _STOP.items():

@@ -65,6 +65,21 @@ class Codes(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Lexicon:
+  """Words by which texts are compared and recognised, with spaces between.
+
+  `numbers` are those of one to ten, `units` by symbol (a no-break space is part
+  of a name), `option` is what may stand before a letter, `frequent` are words
+  that hardly any other language has. What is empty is not looked for.
+  """
+
+  numbers: tuple[str, ...] = ()
+  units: tuple[tuple[str, str], ...] = ()
+  option: str = ''
+  frequent: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
 class Language:
   """One language; `question`, `explanation`, `answer` are prompt headers.
 
@@ -84,3 +99,4 @@ class Language:
   shots: tuple[Shot, ...]
   codes: Codes
   spaced: bool
+  lexicon: Lexicon = Lexicon()

@@ -12,6 +12,7 @@ import re
 import unicodedata
 
 from calm_jax import console, records
+from calm_jax.qa import languages
 from calm_jax.translators import translator
 
 Changes = Mapping[translator.Wanted, Sequence[str]]  # by translation
@@ -23,39 +24,24 @@ _NUMBER = re.compile(
 )
 _THOUSANDS = re.compile(r'[1-9]\d{0,2}(?:[.,]\d{3})+')
 
-# How a unit is written in the seven languages, by what it is.
-_UNITS = {  # \u00a0 is a space inside a name
-    '%': '% percent per\u00a0cent prozent pour\u00a0cent per\u00a0cento',
-    'g': 'g gram grams gramme grammes grammi gramm 克 グラム',
-    'kg': 'kg kilogram kilograms kilogrammes kilogramm 千克 公斤 キログラム',
-    'mg': 'mg milligram milligrams milligrammes milligramm 毫克 ミリグラム',
-    'µg': 'µg ug mcg microgram micrograms microgrammes 微克 マイクログラム',
-    'ng': 'ng 纳克 ナノグラム',
-    'pg': 'pg 皮克',
-    'l': 'l liter liters litre litres litri 升 リットル',
-    'dl': 'dl 分升 デシリットル',
-    'ml': 'ml milliliter milliliters millilitres 毫升 ミリリットル',
-    'µl': 'µl 微升',
-    'fl': 'fl 飞升',
-    'mol': 'mol 摩尔',
-    'mmol': 'mmol 毫摩尔',
-    'µmol': 'µmol 微摩尔',
-    'meq': 'meq méq 毫当量',
-    'iu': 'iu ui ie 国际单位',
-    'mmhg': 'mmhg mm\u00a0hg 毫米汞柱',
-    'kpa': 'kpa 千帕',
-    'm': 'm meter meters metre metres mètres metri 米 メートル',
-    'cm': 'cm centimeter centimeters centimetres 厘米 公分 センチメートル',
-    'mm': 'mm millimeter millimeters millimetres 毫米 ミリメートル',
-    'km': 'km kilometer kilometers kilometres 公里 千米 キロメートル',
-    'sqm': 'sqm',
-    'cumm': 'cumm',
-    '°c': '°c 摄氏度',
-    '°f': '°f 华氏度',
+_LEXICONS = [row.lexicon for row in languages.LANGUAGES.values()]
+
+# Units that are written alike everywhere; their names are the languages'.
+_SYMBOLS = {  # \u00a0 is a space inside a name
+    'µg': 'µg ug mcg',
+    'iu': 'iu ui ie',
+    'mmhg': 'mmhg mm\u00a0hg',
+} | {
+    symbol: symbol
+    for symbol in (
+        '% g kg mg ng pg l dl ml µl fl mol mmol µmol meq kpa m cm mm km sqm'
+        ' cumm °c °f'
+    ).split()
 }
 _UNIT_OF = {
     unicodedata.normalize('NFKC', name): unit
-    for unit, names in _UNITS.items()
+    for table in (_SYMBOLS.items(), *(x.units for x in _LEXICONS))
+    for unit, names in table
     for name in names.split(' ')
 }
 _ATOM = '|'.join(sorted(map(re.escape, _UNIT_OF), key=len, reverse=True))
@@ -65,32 +51,20 @@ _UNIT = re.compile(
 )
 
 # Small numbers are often written as words, and words as small numbers.
-_WORDS = {
-    '1': 'one first once un une uno una primo prima ein eine einem einen einer'
-    ' premier première primero 一',
-    '2': 'two second twice deux due zwei dos deuxième seconde 二 两 兩',
-    '3': 'three third trois tre drei tres troisième terzo dritte tercer 三',
-    '4': 'four fourth quatre quattro vier cuatro quatrième 四',
-    '5': 'five fifth cinq cinque fünf cinco cinquième 五',
-    '6': 'six sixth sei sechs seis sixième 六',
-    '7': 'seven seventh sept sette sieben siete 七',
-    '8': 'eight eighth huit otto acht ocho 八',
-    '9': 'nine ninth neuf nove neun nueve 九',
-    '10': 'ten tenth dix dieci zehn diez 十',
+_WORD = {
+    str(i + 1): frozenset(
+        word for x in _LEXICONS if x.numbers for word in x.numbers[i].split()
+    )
+    for i in range(10)
 }
-_WORD = {n: frozenset(words.split()) for n, words in _WORDS.items()}
 
 # Capitals that stand alone. A is a word in many languages, E in Italian and
 # Spanish: these two count only where something marks them as a letter.
 _LATIN = 'A-Za-z0-9_À-\u024f'
 _LETTER = re.compile(rf"(?<![{_LATIN}°'’])([A-E])(?![{_LATIN}'’])")
 _MARKED = re.compile(r'\s*(?:[).:,;!?\]"”»*]|$|[\u3000-\u9fff])')
-_NAMED = re.compile(
-    r'(?:options?|choices?|answer|letter|choix|lettre|réponse|opzione|risposta'
-    r'|lettera|antwort|buchstabe|opción|respuesta|letra|选项|答案|答え|選択肢)'
-    r'[\s:(*]*$|[(\["“«]$',
-    re.IGNORECASE,
-)
+_OPTION = '|'.join(word for x in _LEXICONS for word in x.option.split())
+_NAMED = re.compile(rf'(?:{_OPTION})[\s:(*]*$|[(\["“«]$', re.IGNORECASE)
 
 
 def changed_facts(source_text: str, translated: str) -> list[str]:

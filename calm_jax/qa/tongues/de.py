@@ -111,4 +111,30 @@ ROW = language.Language(
         apertium=('deu', 'de'),
     ),
     spaced=True,
+    lexicon=language.Lexicon(
+        numbers=(
+            'ein eine einem einen einer',
+            'zwei',
+            'drei dritte',
+            'vier',
+            'fünf',
+            'sechs',
+            'sieben',
+            'acht',
+            'neun',
+            'zehn',
+        ),
+        units=(
+            ('%', 'prozent'),
+            ('g', 'gramm'),
+            ('kg', 'kilogramm'),
+            ('mg', 'milligramm'),
+        ),
+        option='antwort buchstabe',
+        frequent=(
+            'der die und ist nicht das den mit von zu sich ein eine auf'
+            ' dem für im es auch als wird sind kann oder werden einen'
+            ' einer bei daher wenn'
+        ),
+    ),
 )

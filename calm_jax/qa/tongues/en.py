@@ -125,4 +125,37 @@ ROW = language.Language(
         apertium=('eng', 'en'),
     ),
     spaced=True,
+    lexicon=language.Lexicon(
+        numbers=(
+            'one first once',
+            'two second twice',
+            'three third',
+            'four fourth',
+            'five fifth',
+            'six sixth',
+            'seven seventh',
+            'eight eighth',
+            'nine ninth',
+            'ten tenth',
+        ),
+        units=(
+            ('%', 'percent per\u00a0cent'),
+            ('g', 'gram grams'),
+            ('kg', 'kilogram kilograms'),
+            ('mg', 'milligram milligrams'),
+            ('µg', 'microgram micrograms'),
+            ('l', 'liter liters litre litres'),
+            ('ml', 'milliliter milliliters millilitres'),
+            ('m', 'meter meters metre metres'),
+            ('cm', 'centimeter centimeters centimetres'),
+            ('mm', 'millimeter millimeters millimetres'),
+            ('km', 'kilometer kilometers kilometres'),
+        ),
+        option='option options choice choices answer letter',
+        frequent=(
+            'the of and to is that it for was are with as be this have'
+            ' from by not or which an they their would can been has its'
+            ' who more when there'
+        ),
+    ),
 )

@@ -107,4 +107,24 @@ ROW = language.Language(
         apertium=('spa', 'es'),
     ),
     spaced=True,
+    lexicon=language.Lexicon(
+        numbers=(
+            'uno una un primero',
+            'dos',
+            'tres tercer',
+            'cuatro',
+            'cinco',
+            'seis',
+            'siete',
+            'ocho',
+            'nueve',
+            'diez',
+        ),
+        option='opción respuesta letra',
+        frequent=(
+            'el los las que y es una del por con para no se su al como'
+            ' más pero sus está son puede ser este lo porque muy también'
+            ' donde hay'
+        ),
+    ),
 )

@@ -107,4 +107,34 @@ ROW = language.Language(
         apertium=('fra', 'fr'),
     ),
     spaced=True,
+    lexicon=language.Lexicon(
+        numbers=(
+            'un une premier première',
+            'deux deuxième seconde',
+            'trois troisième',
+            'quatre quatrième',
+            'cinq cinquième',
+            'six sixième',
+            'sept',
+            'huit',
+            'neuf',
+            'dix',
+        ),
+        units=(
+            ('%', 'pour\u00a0cent'),
+            ('g', 'gramme grammes'),
+            ('kg', 'kilogrammes'),
+            ('mg', 'milligrammes'),
+            ('µg', 'microgrammes'),
+            ('meq', 'méq'),
+            ('l', 'litre litres'),
+            ('m', 'mètres'),
+        ),
+        option='choix lettre réponse',
+        frequent=(
+            'le les des est une du que qui dans pour pas sur au avec'
+            ' sont ce il elle par plus ou cette peut être donc et nous'
+            ' mais ses aux leur'
+        ),
+    ),
 )

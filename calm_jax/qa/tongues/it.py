@@ -112,4 +112,30 @@ ROW = language.Language(
         apertium=('ita', 'it'),
     ),
     spaced=True,
+    lexicon=language.Lexicon(
+        numbers=(
+            'uno una un primo prima',
+            'due',
+            'tre terzo',
+            'quattro',
+            'cinque',
+            'sei',
+            'sette',
+            'otto',
+            'nove',
+            'dieci',
+        ),
+        units=(
+            ('%', 'per\u00a0cento'),
+            ('g', 'grammi'),
+            ('l', 'litri'),
+            ('m', 'metri'),
+        ),
+        option='opzione risposta lettera',
+        frequent=(
+            'il che di è per non sono con una del della gli nel alla'
+            ' dei più come questo anche delle ha nella può essere perché'
+            ' e lo si i ma dalla'
+        ),
+    ),
 )
