@@ -194,7 +194,6 @@ def _monitor(
     count: int,
     metric: str,
     file: str,
-    mode: str,
     sampled: tuple[str, ...],
     langs: tuple[str, ...],
 ) -> str | None:
@@ -208,11 +207,6 @@ def _monitor(
     return (
         'config.train.monitor asks questions that were voted on, and a run with'
         ' config.pair.file has no votes: set it to 0'
-    )
-  if count and mode != 'off':
-    return (
-        'config.train.monitor asks for plain answers only: set it to 0 with'
-        ' config.selfrag.mode'
     )
   if metric == 'consistency' and len(sampled or langs) < 2:
     return (
@@ -271,7 +265,6 @@ TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., str | None]], ...] = (
             'train.monitor',
             'train.monitor_metric',
             'pair.file',
-            'selfrag.mode',
             'sample.languages',
             'languages',
         ),

@@ -6,7 +6,7 @@ language that voted, by the model as it stands. No gold label is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import hashlib
 import json
 import pathlib
@@ -14,12 +14,12 @@ import pathlib
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from calm_jax import asking, generation, records
+from calm_jax import asking, generation, records, reflection
 from calm_jax.lm import decoder, hosts, sharding
 from calm_jax.lm import lora as lora_lib
 from calm_jax.lm import policy as policy_lib
 from calm_jax.qa import metrics
-from calm_jax.retrieval import evidence
+from calm_jax.retrieval import evidence, selfrag
 
 # What `train.monitor_metric` may name: percentages but for the loss.
 METRICS = ('loss', 'agreement', 'consistency')
@@ -69,22 +69,40 @@ def build(
       slots=cfg.sample.slots,
       seed=cfg.seed,
   )
-  shown = evidence.read(workdir, 'train')
-  work = asking.work_list(policy.base, questions, decoding, shown)
-  folder = workdir / 'align' / 'monitor'
-  requests = [[w.request for w in work]]
-  settled, _ = generation.settle(folder, policy, decoding, requests)
+  answer = _answerer(cfg, workdir, policy, questions, decoding)
   scale = cfg.lora.alpha / cfg.lora.rank
 
   def measure(lora: decoder.Params) -> dict[str, float]:
     scaled = lora_lib.scaled(sharding.fetch(lora), scale)
     tuned = policy._replace(lora=sharding.place_tree(policy.mesh, scaled))
-    samples = [s for _, s in generation.answer(tuned, work, settled)]
-    found = json.dumps(summary(samples, winners, langs))
+    found = json.dumps(summary(answer(tuned), winners, langs))
     # One decision for all, should two kinds of device round differently.
     return json.loads(hosts.from_leader('monitor', found))
 
   return measure
+
+
+def _answerer(
+    cfg: ConfigDict,
+    workdir: pathlib.Path,
+    policy: generation.Policy,
+    questions: Sequence[records.Question],
+    decoding: asking.Decoding,
+) -> Callable[[generation.Policy], list[records.Sample]]:
+  """Asks the questions as evaluation would, any number of times."""
+  shown = evidence.read(workdir, 'train')
+  folder = workdir / 'align' / 'monitor'
+  if cfg.selfrag.mode != 'off':
+    settings = selfrag.Settings(**cfg.selfrag)
+    return reflection.answerer(
+        folder, policy, questions, decoding, settings=settings, shown=shown
+    )
+  work = asking.work_list(policy.base, questions, decoding, shown)
+  requests = [[w.request for w in work]]
+  settled, _ = generation.settle(folder, policy, decoding, requests)
+  return lambda tuned: [
+      sample for _, sample in generation.answer(tuned, work, settled)
+  ]
 
 
 def load(

@@ -58,18 +58,8 @@ def answer_all(
     ValueError: the model has no reflection tokens, or a prompt leaves no room.
   """
   reader = reflection_tokens.Reader(policy.base.tokenizer, settings)
-  work = [
-      _asked(policy, w, (shown or {}).get((w.question.id, w.question.lang), ()))
-      for w in asking.work_list(policy.base, questions, decoding, {})
-  ]
-  for asked in work:
-    for request in (asked.alone, *asked.beside):
-      asking.check_length(policy.base.cfg, asked.question, request, decoding)
-
-  requests = [
-      [r for asked in part for r in (asked.alone, *asked.beside)]
-      for part in generation.cut(work, shard)
-  ]
+  work = _work(policy, questions, decoding, shown or {})
+  requests = [_requests(part) for part in generation.cut(work, shard)]
   settled, chosen = generation.settle(folder, policy, decoding, requests)
 
   def draw(part, on_done, name) -> Sequence[generation.Row]:
@@ -91,6 +81,54 @@ def answer_all(
       to_record=to_record,
   )
   return counts | (_counts(folder) if hosts.is_leader() else {})
+
+
+def answerer(
+    folder: pathlib.Path,
+    policy: generation.Policy,
+    questions: Sequence[records.Question],
+    decoding: asking.Decoding,
+    *,
+    settings: selfrag.Settings,
+    shown: asking.Shown,
+) -> Callable[[generation.Policy], list[records.Sample]]:
+  """What elects answers to the questions by any policy that is like this one.
+
+  Nothing is written but the slots that were chosen, into the folder.
+
+  Raises:
+    ValueError: as answer_all.
+  """
+  reader = reflection_tokens.Reader(policy.base.tokenizer, settings)
+  work = _work(policy, questions, decoding, shown)
+  settled, _ = generation.settle(folder, policy, decoding, [_requests(work)])
+
+  def answer(tuned: generation.Policy) -> list[records.Sample]:
+    rows, _ = _draw(tuned, work, settled, reader, lambda answered, drawn: None)
+    return [sample for _, sample in rows]
+
+  return answer
+
+
+def _work(
+    policy: generation.Policy,
+    questions: Sequence[records.Question],
+    decoding: asking.Decoding,
+    shown: asking.Shown,
+) -> list[Asked]:
+  work = [
+      _asked(policy, w, shown.get((w.question.id, w.question.lang), ()))
+      for w in asking.work_list(policy.base, questions, decoding, {})
+  ]
+  for asked in work:
+    for request in _requests([asked]):
+      asking.check_length(policy.base.cfg, asked.question, request, decoding)
+  return work
+
+
+def _requests(work: Sequence[Asked]) -> list[sampler.Request]:
+  """All that may be asked."""
+  return [r for asked in work for r in (asked.alone, *asked.beside)]
 
 
 def _asked(

@@ -60,7 +60,8 @@ def _training(cfg: ConfigDict) -> dict[str, str]:
   found = _start(cfg)
   if cfg.train.monitor:
     flat = settings.flatten(cfg)
-    found |= {name: str(flat[name]) for name in _ASKED}
+    asked = [name for name in flat if name.startswith('selfrag.')]
+    found |= {name: str(flat[name]) for name in (*_ASKED, *asked)}
   return found
 
 

@@ -195,11 +195,13 @@ def test_nothing_held_out_is_named(tiny_model, workdir):
         'sample.answer',
         'sample.slots',
         'evaluate.max_new_tokens',
+        'selfrag.threshold',
     ],
 )
 def test_what_is_asked_counts_only_where_it_is_asked(field):
   (stage,) = (s for s in pipeline.STAGES if s.name == 'align')
   values = {'sample.answer': 'two_stage', 'prompt.style': 'paper'}
+  values['selfrag.threshold'] = 0.7
   for count in (0, 5):
     cfg = base.get_config()
     cfg.train.monitor = count
@@ -216,7 +218,6 @@ def test_what_is_asked_counts_only_where_it_is_asked(field):
     [
         ({'train.monitor_metric': 'agreement'}, 'set config.train.monitor'),
         ({'train.monitor': 5, 'pair.file': __file__}, 'has no votes'),
-        ({'train.monitor': 5, 'selfrag.mode': 'never'}, 'plain answers only'),
         (
             {
                 'train.monitor': 5,

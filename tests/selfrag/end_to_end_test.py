@@ -26,6 +26,7 @@ def config(model):
   cfg.retrieve.top_k = cfg.retrieve.noise = 1
   cfg.selfrag.mode = 'always'
   cfg.train.max_length = 1536
+  cfg.train.monitor = 1
   return cfg
 
 
@@ -67,6 +68,11 @@ def test_training_and_evaluation_go_on_to_the_report(run):
   lines = (run.folder / 'align' / 'metrics.jsonl').read_text().splitlines()
   # The reference saw the same passage: ln 2 before the first step.
   assert json.loads(lines[0])['loss'] == pytest.approx(0.6931, abs=1e-3)
+  # A held-out question was answered beside its passages while training.
+  told = [json.loads(line) for line in lines]
+  asked = [row for row in told if row['split'] == 'monitor']
+  assert asked
+  assert all(0 <= row['agreement'] <= 100 for row in asked)
   for system in ('base', 'aligned'):
     found = run.reflections(f'evaluate/{system}')
     assert {r.system for r in found.values()} == {system}
