@@ -8,6 +8,8 @@ import email.utils
 import http.server
 import json
 import pathlib
+import socket
+import struct
 import threading
 import time
 from typing import Any
@@ -37,6 +39,7 @@ class Reply:
   body: bytes = b''
   headers: dict[str, str] = dataclasses.field(default_factory=dict)
   hang: float = 0.0
+  reset: bool = False  # the connection is cut and nothing is answered
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -62,6 +65,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     reply = self.server.script.pop(0) if self.server.script else good
     reply = reply if isinstance(reply, Reply) else reply(request)
     time.sleep(reply.hang)
+    if reply.reset:
+      # Closing with this set sends a reset.
+      linger = struct.pack('ii', 1, 0)
+      self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+      self.close_connection = True
+      self.rfile.close()
+      self.connection.close()
+      return
     try:
       self.send_response(reply.status)
       for name, value in reply.headers.items():
@@ -219,6 +230,7 @@ def test_what_may_have_been_done_counts_as_charged(case, server, code):
         answer([]),
         answer(['one', 'two']),
         Reply(hang=2 * SECONDS),
+        Reply(reset=True),
     ],
 )
 def test_a_broken_answer_is_asked_again_but_may_have_cost(case, server, reply):
