@@ -140,8 +140,7 @@ def plan(
   widths = shapes_lib.widths([len(r.prompt) for r in requests])
   needs, on_cpu = collections.Counter(), jax.default_backend() == 'cpu'
   for r in requests:
-    width = next(w for w in widths if w >= len(r.prompt))
-    needs[max(width, len(r.prompt) + room)] += len(r.digests)
+    needs[shapes_lib.need(len(r.prompt), widths, room)] += len(r.digests)
   return shapes_lib.Shapes(
       widths=widths,
       lengths=shapes_lib.lengths(needs, on_cpu=on_cpu, multiple=multiple),

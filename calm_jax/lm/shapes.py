@@ -55,7 +55,7 @@ class Shapes:
 
   def length(self, longest: int) -> int:
     """The cache for prompts of at most so many tokens, and their answers."""
-    needed = max(self.width(longest), longest + self.room)
+    needed = need(longest, self.widths, self.room)
     return next(length for length in self.lengths if length >= needed)
 
   def programs(
@@ -115,6 +115,12 @@ def bucket(length: int) -> int:
     if length <= size:
       return size
   return -(-length // 512) * 512
+
+
+def need(prompt: int, widths: Sequence[int], room: int) -> int:
+  """Positions of a cache for a prompt of so many tokens and its answer."""
+  padded = next(w for w in widths if w >= prompt)
+  return max(padded, prompt + room)
 
 
 def widths(prompts: Sequence[int]) -> tuple[int, ...]:
