@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+import msgspec
 import numpy as np
 
 from calm_jax import (
     console,
     ledger,
     monitor,
+    records,
     training_data,
     training_settings,
 )
@@ -32,7 +34,6 @@ from calm_jax.lm import (
     loop,
     memory,
     reference,
-    remat,
     sharding,
     training,
 )
@@ -43,8 +44,17 @@ from calm_jax.retrieval import selfrag
 
 Counts = dict[str, int | float]
 
+_CHOICE = 'choice.json'  # what `auto` stood for in this training
+
 # The newest of these are among the counts of the stage.
 _TOLD = ('loss', 'rewards/accuracies', 'agreement', 'consistency', 'unparsed')
+
+
+class _Kept(msgspec.Struct):
+  """The file of that name."""
+
+  fingerprint: str  # of what is trained on
+  choice: training_settings.Choice
 
 
 def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
@@ -63,20 +73,23 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
       place=sharding.place(mesh),
   )
   rows, counts = _read_rows(cfg, workdir / 'pair', policy.tokenizer)
-  rows = layouts.settle(policy.cfg, rows, asked=cfg.train.layout)
-  counts['sequences_per_row'] = rows['train'][0].sequences
   fingerprint = _fingerprint(cfg, policy, rows)
   hosts.agree('what to train on', fingerprint)
   lora, lora_cfg = _start(cfg, policy.cfg)
   start = sharding.place_tree(mesh, lora)
-  twice, need = _remat(cfg, mesh, policy, lora_cfg, rows)
-  counts['remat'] = int(twice)
+  model = memory.Model(policy.cfg, cfg.dtype, mesh)
+  path = folder / _CHOICE
+  arranged = _arrange(cfg, model, rows, lora_cfg, path, fingerprint)
+  counts['sequences_per_row'] = arranged.rows['train'][0].sequences
+  counts['packed_tokens'] = arranged.plan.capacity
+  counts['remat'] = int(arranged.remat)
   save = functools.partial(_save, lora_cfg=lora_cfg, base_model=cfg.model)
   with capacity.explained(
-      lambda: need,
-      'Lower train.batch_size or train.max_length, or set train.remat=full',
+      lambda: arranged.need,
+      'Lower train.batch_size, train.max_length or train.packing, or set'
+      ' train.remat=full',
   ):
-    job, optimizer = _job(cfg, mesh, policy, start, rows, twice, folder)
+    job, optimizer = _job(cfg, mesh, policy, start, arranged, folder)
     job = _watched(cfg, workdir, policy, job)
     fresh = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
     fresh = sharding.place_tree(mesh, fresh)
@@ -104,6 +117,31 @@ def run(cfg: ConfigDict, workdir: pathlib.Path) -> Counts:
   }
 
 
+def _arrange(
+    cfg: ConfigDict,
+    model: memory.Model,
+    rows: Mapping[str, list[batches.Row]],
+    lora: lora_lib.LoraConfig,
+    path: pathlib.Path,
+    fingerprint: str,
+) -> training_settings.Arrangement:
+  """Rows and steps, as in the run that goes on where `path` tells of one."""
+  text = path.read_text('utf-8', 'replace') if path.exists() else ''
+  text = hosts.from_leader('what was chosen before', text)
+  before = None
+  try:
+    kept = msgspec.json.decode(text, type=_Kept)
+    if kept.fingerprint == fingerprint:
+      before = kept.choice
+  except msgspec.DecodeError:
+    pass  # there is none, or it is damaged
+  arranged = training_settings.arrange(cfg, model, rows, lora, before=before)
+  if hosts.is_leader():
+    kept = records.to_json(_Kept(fingerprint, arranged.choice))
+    records.write_text(path, f'{kept.decode()}\n')
+  return arranged
+
+
 def _start(
     cfg: ConfigDict, model: decoder.DecoderConfig
 ) -> tuple[decoder.Params, lora_lib.LoraConfig]:
@@ -129,38 +167,18 @@ def _read_rows(cfg: ConfigDict, folder: pathlib.Path, tokenizer):
   )
 
 
-def _remat(
-    cfg: ConfigDict,
-    mesh: Mesh,
-    policy: policy_lib.Policy,
-    lora_cfg: lora_lib.LoraConfig,
-    rows: dict[str, list[batches.Row]],
-) -> tuple[bool, memory.Need]:
-  """Whether layers are computed twice, and what a step then takes."""
-  return remat.settle(
-      memory.Model(policy.cfg, cfg.dtype, mesh),
-      rows,
-      asked=cfg.train.remat,
-      lora=lora_cfg,
-      batch=cfg.train.batch_size,
-      eval_batch=cfg.train.eval_batch_size,
-      chunk=training.Objective.chunk,
-  )
-
-
 def _job(
     cfg: ConfigDict,
     mesh: Mesh,
     policy: policy_lib.Policy,
     start: decoder.Params,
-    rows: dict[str, list[batches.Row]],
-    twice: bool,
+    arranged: training_settings.Arrangement,
     folder: pathlib.Path,
 ):
   """The programs and the data of the run, and its optimiser."""
   parts = sharding.rows(mesh)
-  objective = training_settings.objective(cfg, remat=twice)
-  plan = training_settings.plan(cfg, rows['train'], parts=parts)
+  rows, plan = arranged.rows, arranged.plan
+  objective = training_settings.objective(cfg, twice=arranged.remat)
   schedule, optimizer = training_settings.optimizer(cfg, steps=plan.steps)
   eval_batch = cfg.train.eval_batch_size * parts
   if objective.has_reference:
@@ -168,8 +186,8 @@ def _job(
         _reference(cfg, mesh, policy, objective, start),
         rows,
         {
-            'train': loop.train_layout(plan, rows['train']),
-            'val': loop.val_layout(rows['val'], eval_batch),
+            'train': layouts.train(plan, rows['train']),
+            'val': layouts.val(rows['val'], eval_batch),
         },
         folder / 'reference',
         identity=_reference_identity(cfg, policy),

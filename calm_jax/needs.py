@@ -6,25 +6,38 @@ from collections.abc import Callable
 import pathlib
 
 from calm_jax import datasets, translators
+from calm_jax.datasets import hub
 
 
 def _data_path(name: str, path: str) -> str | None:
+  if hub.is_named(path):
+    return _hub_path(path)
   if _is_there(name, path):
     return None
   wrong = 'does not exist' if path else 'is empty'
   return (
       f'config.data.path = {path!r} {wrong}: name the folder of the release;'
-      ' `python -m tools.fetch_data` downloads one (docs/DATA.md)'
+      ' `python -m tools.fetch_data` downloads one, hub:OWNER/NAME reads the'
+      ' Hugging Face Hub (docs/DATA.md)'
   )
+
+
+def _hub_path(path: str) -> str | None:
+  """Downloads it: a name that is wrong should not come after other work."""
+  try:
+    hub.folder(path)
+  except ValueError as e:
+    return f'config.data.path = {path!r}: {e}'
+  return None
 
 
 def _data_files(
     name: str, path: str, split: str, langs: tuple[str, ...]
 ) -> str | None:
-  if not split or not _is_there(name, path):
+  if not split or _data_path(name, path):
     return None  # no split is asked for; or told by _data_path
   try:
-    datasets.finder(name)(pathlib.Path(path), split, langs)
+    datasets.finder(name)(hub.folder(path), split, langs)
   except (OSError, ValueError) as e:
     return f'config.data: {e}'
   return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+import hashlib
 import pathlib
 
 from calm_jax import console, datasets, records
-from calm_jax.datasets import alignment
+from calm_jax.datasets import alignment, hub
 
 
 def first(
@@ -38,12 +39,31 @@ def summary(part: str, questions: list[records.Question]) -> dict[str, int]:
   return counts
 
 
+def trained_on(
+    train: Iterable[records.Question], test: Iterable[records.Question]
+) -> int:
+  """How many questions of the test are trained on too, whatever their ids.
+
+  Data sets that are made of each other share questions; what learns from gold
+  labels knows their answers.
+  """
+  seen = {_content(q) for q in train}
+  return len({q.id for q in test if _content(q) in seen})
+
+
+def _content(question: records.Question) -> bytes:
+  """A digest of the stem and of the options in any order."""
+  texts = (question.stem, *sorted(o.text for o in question.options))
+  words = [' '.join(text.split()).casefold() for text in texts]
+  return hashlib.blake2b('\n'.join(words).encode(), digest_size=16).digest()
+
+
 def run(cfg, workdir: pathlib.Path) -> dict[str, int]:
   """Writes read/train.jsonl and read/test.jsonl; returns the counts."""
   read = datasets.reader(cfg.data.name)
-  path = pathlib.Path(cfg.data.path)
+  path = hub.folder(cfg.data.path)
   languages = tuple(cfg.languages)
-  counts = {}
+  counts, parts = {}, {}
   splits = {'train': cfg.data.train_split, 'test': cfg.data.test_split}
   limits = {'train': cfg.data.train_limit, 'test': cfg.data.test_limit}
   with console.progress('read', len(splits)) as bar:
@@ -64,7 +84,14 @@ def run(cfg, workdir: pathlib.Path) -> dict[str, int]:
             'without labels may still be data.train_split'
         )
       records.write_jsonl(workdir / 'read' / f'{part}.jsonl', questions)
+      parts[part] = questions
       counts |= summary(part, questions)
       counts |= {f'dropped_{part}_{why}': n for why, n in dropped.items()}
       bar.advance(note=f'{counts[f"{part}_questions"]} {part} questions')
+  if same := trained_on(parts['train'], parts['test']):
+    counts['test_questions_trained_on'] = same
+    console.say(
+        f'  warning: {same} of {counts["test_questions"]} test questions are'
+        ' trained on too: no measure of what learns from gold labels'
+    )
   return counts

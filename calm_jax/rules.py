@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from calm_jax import datasets, paper, translators
-from calm_jax.datasets import textbooks
+from calm_jax.datasets import hub, textbooks
 from calm_jax.qa import languages, preferences
 from calm_jax.retrieval import selfrag
 
@@ -99,10 +99,15 @@ def _axis(value: Any) -> str | None:
   return 'must be a number of devices, or -1 for all that are left'
 
 
-def _slots(value: Any) -> str | None:
-  if value == 'auto' or (type(value) is int and value >= 1):
-    return None
-  return 'must be auto, or a whole number of at least 1'
+def _auto(low: int) -> Check:
+  """'auto', or an int of at least `low`."""
+
+  def rule(value: Any) -> str | None:
+    if value == 'auto' or (type(value) is int and value >= low):
+      return None
+    return f'must be auto, or a whole number of at least {low}'
+
+  return rule
 
 
 def _flag(value: Any) -> str | None:
@@ -111,6 +116,10 @@ def _flag(value: Any) -> str | None:
 
 def _text(value: Any) -> str | None:
   return None if isinstance(value, str) else 'must be text'
+
+
+def _data_path(value: Any) -> str | None:
+  return _text(value) or hub.problem(value)
 
 
 def _file(value: Any) -> str | None:
@@ -198,7 +207,7 @@ RULES: dict[str, Check] = {
     'rounds': _whole(1),
     'paper': _or_empty(_one_of(*paper.TABLES)),
     'data.name': _one_of(*datasets.READERS),
-    'data.path': _text,
+    'data.path': _data_path,
     'data.train_split': _or_empty(_word),
     'data.test_split': _word,
     'data.train_limit': _whole(0),
@@ -216,7 +225,7 @@ RULES: dict[str, Check] = {
     'sample.top_k': _whole(0),
     'sample.max_new_tokens': _whole(1),
     'sample.answer': _one_of('free', 'two_stage'),
-    'sample.slots': _slots,
+    'sample.slots': _auto(1),
     'sample.shard': _whole(1),
     'vote.ties': _one_of('abstain', 'first_seen', 'seeded'),
     'vote.parser': _one_of('default', 'authors'),
@@ -288,6 +297,7 @@ RULES: dict[str, Check] = {
     'train.length_window': _whole(1),
     'train.eval_batch_size': _whole(1),
     'train.layout': _one_of('auto', 'shared', 'apart'),
+    'train.packing': _auto(0),
     'train.remat': _one_of('auto', 'none', 'full'),
     'train.max_length': _whole(2),
     'train.adam_b1': _number('[0, 1)'),

@@ -7,11 +7,13 @@ import pathlib
 from ml_collections import ConfigDict
 
 from calm_jax import guard, ledger, settings, translators
-from calm_jax.datasets import demo, textbooks
+from calm_jax.datasets import demo, hub, textbooks
 
 
 def _data(cfg: ConfigDict) -> dict[str, str]:
-  """The raw data by content: a moved folder is still the same data."""
+  """The raw data by content, as a moved folder is the same; a hub's commit."""
+  if hub.is_named(cfg.data.path):
+    return {'data': hub.identity(cfg.data.path)}
   if cfg.data.path:
     return {'data': ledger.digest(pathlib.Path(cfg.data.path))}
   folders = {lang: demo.FOLDER / lang for lang in cfg.languages}
@@ -28,10 +30,10 @@ def _model(cfg: ConfigDict) -> dict[str, str]:
   if not folder.is_dir():
     return {'model': f'{cfg.model} at {cfg.revision}'}
   # Late: --help and a look at a finished run need no numpy.
-  from calm_jax.lm import hub
+  from calm_jax.lm import hub as models
 
   try:
-    return {'model': hub.identity(folder)}
+    return {'model': models.identity(folder)}
   except ValueError as e:
     raise guard.Refusal(f'config.model = {cfg.model!r}: {e}') from e
 

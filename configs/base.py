@@ -30,7 +30,7 @@ def get_config():
 
   c.data = ConfigDict()
   c.data.name = 'xcsqa'  # reader in calm_jax/datasets
-  c.data.path = ''  # folder of the release
+  c.data.path = ''  # folder of the release, or hub:OWNER/NAME[@REVISION]
   # Sampled, voted on and trained on; empty (with train.method=none): no split.
   c.data.train_split = 'train'
   c.data.test_split = 'test'  # evaluated
@@ -150,6 +150,9 @@ def get_config():
   # Of pairs: prompt + both answers as one sequence (shared), or the prompt with
   # each as two (apart); auto: apart where that is estimated to cost 3 % less.
   c.train.layout = 'auto'
+  # Tokens of a row that short pairs share, of those of a step; 0: a row each;
+  # auto: 256, 384, 512, 1024 or 0, whichever is estimated to cost least.
+  c.train.packing = FieldReference('auto', field_type=object)
   # Compute layers twice to save memory: none, full, or auto, where it must be.
   c.train.remat = 'auto'
   c.train.max_length = 1024  # tokens of prompt + answer (framework)

@@ -19,7 +19,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from calm_jax import align, guard, records
-from calm_jax.lm import decoder, policy, training
+from calm_jax.lm import capacity, decoder, policy, training
 from calm_jax.lm import journal as journal_lib
 from calm_jax.lm import lora as lora_lib
 from configs import base
@@ -200,6 +200,28 @@ def test_a_crashed_run_goes_on_and_ends_the_same(
   counts = align.run(config(), tmp_path)
   assert _same(tmp_path, whole.workdir)
   assert counts == whole.counts
+
+
+def test_a_run_that_goes_on_keeps_what_it_chose(whole, tmp_path, monkeypatch):
+  """However much memory is free by then; what cannot be read is chosen anew."""
+  write_pairs(tmp_path)
+  with monkeypatch.context() as patch:
+    _interrupt(patch, 3, _crash)
+    patch.setattr(capacity, 'room', lambda mesh: 2**40)
+    with pytest.raises(KeyError, match='a crash'):
+      align.run(config(packing=0), tmp_path)
+  path = tmp_path / 'align' / 'choice.json'
+  chosen = path.read_text()
+  assert json.loads(chosen)['choice'] == {'packing': 0, 'remat': 'none'}
+  path.write_text(chosen.replace('none', 'full'))
+  assert align.run(config(packing=0), tmp_path)['remat'] == 1
+  for other in ('', '{', chosen.replace('none', 'half'), chosen[:-9]):
+    path.write_text(other)
+    assert align.run(config(packing=0), tmp_path)['remat'] == 0
+    assert path.read_text() == chosen
+  other = json.dumps({**json.loads(chosen), 'fingerprint': 'of others'})
+  path.write_text(other.replace('none', 'full'))
+  assert align.run(config(packing=0), tmp_path)['remat'] == 0
 
 
 def test_pairs_apart_train_the_same_and_go_on(whole, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ NAMES = sorted(
 VARIANTS = [name for name in NAMES if name != 'base']
 
 # What only the user has: the weights and the data.
-THEIRS = {'model', 'data.path'}
+THEIRS = {'model', 'data.path', 'translate.backend', 'retrieve.corpus'}
 
 
 def load(name):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from ml_collections import ConfigDict
+import msgspec
 import pytest
 
 from calm_jax import read, records
@@ -141,7 +142,17 @@ def test_what_was_left_out_or_has_no_label_is_counted(tmp_path):
       'test_without_gold': 1,
       'test_order_checked_fr': 2,
       'test_order_differs_fr': 0,
+      'test_questions_trained_on': 2,  # the rows differ in their ids alone
   }
+
+
+def test_a_question_of_both_splits_is_found_whatever_its_id():
+  one = question('a')
+  options = tuple(reversed(one.options))
+  again = msgspec.structs.replace(one, id='b', stem=' which? ', options=options)
+  other = msgspec.structs.replace(one, id='c', stem='When?')
+  assert read.trained_on([one], [again, other]) == 1
+  assert read.trained_on([one], [other]) == 0
 
 
 def test_a_relative_path_is_below_the_current_folder(tmp_path, monkeypatch):

@@ -172,6 +172,7 @@ def _task(tasks, cfg: ConfigDict):
       lengths=flags.LENGTHS.value,
       requests=flags.REQUESTS.value,
       pairs=flags.PAIRS.value,
+      row_shapes=flags.ROW_SHAPES.value,
   )
 
 

@@ -35,6 +35,13 @@ LENGTHS = flags.DEFINE_enum(
 )
 REQUESTS = flags.DEFINE_integer('requests', 96, 'Answers to draw.', 1)
 PAIRS = flags.DEFINE_integer('pairs', 16, 'Preference pairs.', 1)
+ROW_SHAPES = flags.DEFINE_integer(
+    'row_shapes',
+    6,
+    'Lengths of rows that training compiles, as many as in a long run; fewer'
+    ' are compiled sooner and pad more.',
+    1,
+)
 _SLOTS = flags.DEFINE_list(
     'slots',
     None,

@@ -19,10 +19,8 @@ from calm_jax.lm import (
     batching,
     checkpoint,
     journal,
-    layouts,
     loop,
     memory,
-    remat,
     roofline,
     sampler,
     sampling,
@@ -37,7 +35,6 @@ from tools import benchmark_model
 from tools import benchmark_work as work
 
 _DRAWS = work.Draws()
-_SHAPES = 6
 _SUFFIX = 4  # tokens of '\nAnswer:' and what is around it
 _SIDES = {'dpo': 2, 'sft': 1}  # answers to a prompt
 
@@ -170,6 +167,8 @@ class Training:
       model: benchmark_model.Model,
       pairs: Sequence[work.Pair],
       cfg: ConfigDict,
+      *,
+      row_shapes: int,
   ):
     self._model, self._pairs, self._cfg = model, pairs, cfg
     self._mesh, parts = model.mesh, sharding.rows(model.mesh)
@@ -179,22 +178,18 @@ class Training:
         )
         for p in pairs
     ]
-    asked = cfg.train.layout
-    rows = layouts.settle(model.cfg, {'train': rows}, asked=asked)['train']
     self._lora = lora_lib.LoraConfig(
         cfg.lora.rank, cfg.lora.alpha, tuple(cfg.lora.targets)
     )
-    self._remat, _ = remat.settle(
+    self._arranged = training_settings.arrange(
+        cfg,
         memory.Model(model.cfg, model.dtype, model.mesh),
         {'train': rows},
-        asked=cfg.train.remat,
-        lora=self._lora,
-        batch=cfg.train.batch_size,
-        eval_batch=cfg.train.eval_batch_size,
-        chunk=training.Objective.chunk,
+        self._lora,
+        shapes=row_shapes,
     )
-    objective = training_settings.objective(cfg, remat=self._remat)
-    plan = training_settings.plan(cfg, rows, parts=parts)
+    rows, plan = self._arranged.rows['train'], self._arranged.plan
+    objective = training_settings.objective(cfg, twice=self._arranged.remat)
     schedule, self._optimizer = training_settings.optimizer(
         cfg, steps=plan.steps
     )
@@ -203,7 +198,8 @@ class Training:
     self._tokens = 0
 
     def counted(state, params, batch: batches.Batch):
-      self._tokens += batch.tokens_BET.size
+      real = int(np.asarray(batch.mask_BEC).any((1, 2, 3)).sum())
+      self._tokens += real * batch.tokens_BET[0].size
       return step(state, params, batch)
 
     self._job = loop.Job(
@@ -217,15 +213,17 @@ class Training:
         schedule=schedule,
         eval_batch=cfg.train.eval_batch_size * parts,
         eval_every=plan.steps,
-        # As in a long run: the few steps here stand for many.
-        shapes=_SHAPES,
+        shapes=row_shapes,
     )
 
   @property
   def chosen(self) -> dict[str, int]:
     """What was asked for, or what memory and lengths ask for."""
-    sequences = self._job.train.rows[0].sequences
-    return {'remat': int(self._remat), 'sequences_per_row': sequences}
+    return {
+        'remat': int(self._arranged.remat),
+        'sequences_per_row': self._job.train.rows[0].sequences,
+        'packed_tokens': self._job.plan.capacity,
+    }
 
   def warm_up(self) -> None:
     """Compiles: an epoch meets every shape."""

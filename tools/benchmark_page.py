@@ -176,10 +176,7 @@ def _provenance(name: str, r: Result) -> Iterator[str]:
 def _layouts(layouts: Mapping[str, Result]) -> Iterator[str]:
   for name, r in layouts.items():
     yield from ('', '## Layouts of pairs', '')
-    yield (
-        'CPU seconds of a DPO step, forwards and backwards:'
-        f' {r["model"]}, {r["dtype"]}.'
-    )
+    yield (f'CPU seconds of DPO, all its steps: {r["model"]}, {r["dtype"]}.')
     yield from ('', *_made(name, r), '')
     yield from _table(
         'pairs',
@@ -218,7 +215,13 @@ def _growth(growth: Mapping[str, Result]) -> Iterator[str]:
   for name, r in growth.items():
     yield from ('', '## Growth of costs', '')
     yield from _made(name, r)
-    yield ''
+    yield from (
+        '',
+        'Six slots and prompts of up to 62 tokens, so that few requests use all'
+        ' slots for most of the time and all fit one length of the cache: what'
+        ' differs between the rows is their number alone.',
+        '',
+    )
     yield from _table(
         'requests',
         'tokens/s',

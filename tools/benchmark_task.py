@@ -24,6 +24,7 @@ class Task(NamedTuple):
   lengths: str
   requests: int
   pairs: int
+  row_shapes: int = 6  # of rows to train on: a long run's
 
 
 def load(task: Task) -> benchmark_model.Model:
@@ -59,7 +60,9 @@ def side(
 ) -> benchmark_ours.Sampling | benchmark_ours.Training:
   """Our side, before it warms up."""
   if task.job == 'training':
-    return benchmark_ours.Training(model, found, task.settings)
+    return benchmark_ours.Training(
+        model, found, task.settings, row_shapes=task.row_shapes
+    )
   ours = _sampling(task, model, found)
   ours.settle(task.settings.sample.slots)
   return ours

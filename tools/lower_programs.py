@@ -134,7 +134,7 @@ def _training(cfg, mesh, work: Work, params, lora) -> Program:
   objective = training.Objective('dpo', 2.0, remat=work.remat)
   rows = work.batch * sharding.rows(mesh)
   shape = batches.Shape(work.length, work.completion)
-  row = batches.build([batches.Row((0,), ())], np.zeros((1, 1), int), shape)
+  row = batches.build([batches.Row((0,), ())], np.zeros((1, 1, 1), int), shape)
   spread = NamedSharding(mesh, P(None, ('data', 'fsdp')))
   batch = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(

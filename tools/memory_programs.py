@@ -31,6 +31,7 @@ from calm_jax.lm import lora as lora_lib
 
 LORA = lora_lib.LoraConfig(8, 16.0, ('q_proj', 'v_proj'))
 _SAMPLES = 3
+_PACKED = 4  # pairs in a row
 _DRAWN = 2  # tokens of an answer where decoding is run: steps are all alike
 
 
@@ -51,9 +52,9 @@ class Program(NamedTuple):
 def of(
     kind: str, model: memory.Model, job: memory.Sampling | memory.Training
 ) -> Program:
-  """The program of a job: 'decode', 'prefill' or 'train'."""
+  """The program of a job: 'decode', 'prefill', 'train' or 'packed'."""
   if isinstance(job, memory.Training):
-    return train(model, job)
+    return train(model, job, pairs=_PACKED if kind == 'packed' else 1)
   return decode(model, job) if kind == 'decode' else prefill(model, job)
 
 
@@ -110,9 +111,13 @@ def prefill(model: memory.Model, job: memory.Sampling) -> Program:
 
 
 def train(
-    model: memory.Model, job: memory.Training, *, accumulation: int = 2
+    model: memory.Model,
+    job: memory.Training,
+    *,
+    accumulation: int = 2,
+    pairs: int = 1,
 ) -> Program:
-  """An optimiser step of DPO over `accumulation` micro-batches."""
+  """An optimiser step of DPO; `pairs` that share each row fill it."""
   adamw = optimizer.adamw(
       lambda step: jnp.float32(1e-5),
       b1=0.9,
@@ -130,16 +135,23 @@ def train(
       lora,
   )
   params = decoder.abstract(model.cfg, model.dtype)
-  rows = [batches.Row(*_pair(job))] * job.rows
-  index = np.tile(np.arange(job.rows), (accumulation, 1))
-  shape = batches.Shape(job.length, job.completion, job.sequences)
-  batch = batches.build(rows, index, shape, np.zeros((job.rows, 2), np.float32))
+  each = job._replace(
+      length=job.length // pairs, completion=job.completion // pairs
+  )
+  rows = [batches.Row(*_pair(each))] * (job.rows * pairs)
+  index = np.arange(len(rows)).reshape(job.rows, pairs)
+  index = np.tile(index, (accumulation, 1, 1))
+  shape = batches.Shape(job.length, job.completion, job.sequences, pairs)
+  batch = batches.build(
+      rows, index, shape, np.zeros((len(rows), 2), np.float32)
+  )
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch
   )
   layers = 'full' if job.remat else 'none'
+  of = f', of {pairs} pairs' if pairs > 1 else ''
   return Program(
-      f'train {job.rows} x {job.length} ({job.completion}), remat {layers}',
+      f'train {job.rows} x {job.length} ({job.completion}){of}, remat {layers}',
       planner.training_programs(model, job, lora=LORA)['step'],
       training.make_step(model.cfg, objective, adamw, model.mesh),
       (),

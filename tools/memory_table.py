@@ -23,7 +23,7 @@ import jax
 from calm_jax.lm import compilation, memory, pages, sharding, training
 from tools import benchmark_model, memory_programs
 
-KINDS = ('decode', 'prefill', 'train')
+KINDS = ('decode', 'prefill', 'train', 'packed')
 
 # (slots, positions, prompts at once, width), and (rows, tokens, completion).
 _SAMPLING = ((16, 256, 1, 128), (48, 384, 4, 256), (96, 1024, 8, 512))
@@ -80,7 +80,7 @@ def tasks(
   for shape in shapes:
     for dtype in dtypes:
       for kind in kinds:
-        for job in steps if kind == 'train' else sampling:
+        for job in sampling if kind in ('decode', 'prefill') else steps:
           yield Task(shape, layers, dtype, kind, job)
 
 

@@ -146,7 +146,7 @@ class Bench:
 
   def _batch(self, mesh, index, reference=None):
     built = batches.build(
-        self.rows, np.array(index), batches.Shape(64, 40), reference
+        self.rows, np.array(index)[..., None], batches.Shape(64, 40), reference
     )
     return sharding.place_batch(mesh, built, axis=np.ndim(index) - 1)
 

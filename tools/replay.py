@@ -265,10 +265,16 @@ def _pairs(
   }
 
 
-def _rejected(
-    samples: Sequence[records.Sample],
-) -> Iterator[tuple[str, str]]:
+def _rejected(samples: Sequence[records.Sample]) -> Iterator[tuple[str, str]]:
   """Language and text of all that is rejected where these samples vote."""
+  for _, rejected in _preferred(samples):
+    yield rejected.lang, rejected.text
+
+
+def _preferred(
+    samples: Sequence[records.Sample],
+) -> Iterator[tuple[records.Sample, records.Sample]]:
+  """Chosen and rejected by the authors' rule, where these samples vote."""
   drafts, _ = preferences.prefer(
       samples,
       vote.tally(samples, ties='first_seen'),
@@ -278,7 +284,7 @@ def _rejected(
   )
   for draft in drafts:
     if draft.rejected is not None:
-      yield draft.lang, draft.rejected.text
+      yield draft.chosen, draft.rejected
 
 
 def _parser() -> argparse.ArgumentParser:

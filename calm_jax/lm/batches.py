@@ -3,22 +3,24 @@
 A preference pair is one sequence, prompt + chosen + rejected, so that the
 prompt is computed once. `rejected` goes on from the prompt's positions and does
 not see `chosen`; `training.row_mask` builds that mask from positions and
-segments. Or it is two, prompt + chosen and prompt + rejected (see `layouts`).
+segments. Or it is two, prompt + chosen and prompt + rejected. Short rows may be
+packed: several stand one after another and do not see each other. `layouts`
+chooses.
 """
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Sequence
-import dataclasses
-import functools
 import itertools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+# Segments of a row; those of the next one that is packed with it are 3 higher.
 PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
+SEGMENTS = 3
 
 # Lengths are multiples of this; compiled shapes stay few, and GPU tiles full.
 _MULTIPLE = 32
@@ -40,22 +42,24 @@ class Shape(NamedTuple):
   length: int
   completion: int
   sequences: int = 1  # of a row
+  packed: int = 1  # rows that may share one
 
 
 class Part(NamedTuple):
   """Rows that are computed together, and the shape they are padded to."""
 
-  index_B: np.ndarray  # -1 fills it up
+  index_BP: np.ndarray  # -1 fills it up
   shape: Shape
 
 
 class Batch(NamedTuple):
   """Rows as arrays; a step's micro-batches add one axis in front of B.
 
-  E are the sequences of a row, which do not see each other. The hidden state at
-  `source_BEC` predicts `labels_BEC`. The first token of both completions is
-  predicted by the prompt's last one. `side_BEC` is 0 for chosen and 1 for
-  rejected; `ref_B2` has the reference's log-probabilities of both.
+  E are the sequences of a row and P the rows packed in it, neither of which see
+  each other. The hidden state at `source_BEC` predicts `labels_BEC`. The first
+  token of both completions is predicted by the prompt's last one. `answer_BEC`
+  numbers the completions: 0 is chosen and 1 is rejected, 2 and 3 are those of
+  the next packed row; `ref_BP2` has the reference's log-probabilities of both.
   """
 
   tokens_BET: Any
@@ -63,48 +67,10 @@ class Batch(NamedTuple):
   segments_BET: Any
   source_BEC: Any
   labels_BEC: Any
-  side_BEC: Any
+  answer_BEC: Any
   mask_BEC: Any
-  weight_B: Any
-  ref_B2: Any
-
-
-# What fills a batch up: one prompt token, nothing to learn, no weight.
-_EMPTY = Row((0,), (), 0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """Which rows step `s` trains on: a function of the seed and `s` alone.
-
-  Every epoch is a permutation of all rows. Its last step is filled up with -1.
-  With `lengths`, one for each row, every `window` steps that follow each other
-  share out their rows by length, so that a step pads less.
-  """
-
-  num_rows: int
-  batch: int
-  accumulation: int
-  epochs: int
-  seed: int
-  lengths: tuple[int, ...] = ()
-  window: int = 1
-
-  @property
-  def steps_per_epoch(self) -> int:
-    return math.ceil(self.num_rows / (self.batch * self.accumulation))
-
-  @property
-  def steps(self) -> int:
-    return self.steps_per_epoch * self.epochs
-
-  def rows_AB(self, step: int) -> np.ndarray:
-    epoch, within = divmod(step, self.steps_per_epoch)
-    size = self.batch * self.accumulation
-    order = _order(self, epoch)
-    rows = order[within * size : (within + 1) * size]
-    rows = np.pad(rows, (0, size - len(rows)), constant_values=-1)
-    return rows.reshape(self.accumulation, self.batch)
+  weight_BP: Any
+  ref_BP2: Any
 
 
 def fit(
@@ -143,10 +109,10 @@ def tokens(rows: Sequence[Row]) -> int:
 
 
 def by_length(rows: Sequence[Row], batch: int) -> list[np.ndarray]:
-  """Batches of row numbers, the longest rows first, filled up with -1."""
+  """Batches [B, 1] of row numbers, the longest first, filled up with -1."""
   order = np.argsort(-np.array(lengths(rows)), kind='stable')
   order = np.pad(order, (0, -len(order) % batch), constant_values=-1)
-  return list(order.reshape(-1, batch))
+  return list(order.reshape(-1, batch, 1))
 
 
 def size(row: Row) -> Shape:
@@ -156,10 +122,17 @@ def size(row: Row) -> Shape:
   return Shape(len(row.prompt) + completion, completion, row.sequences)
 
 
-def need(rows: Sequence[Row], index_X: np.ndarray) -> Shape:
+def need(rows: Sequence[Row], index_XP: np.ndarray) -> Shape:
   """The least shape that holds the rows of a batch."""
-  sizes = [size(rows[i]) for i in index_X.flat if i >= 0]
-  return Shape(*(max(s) for s in zip(*sizes, strict=True)))
+  packed = index_XP.shape[-1]
+  found = []
+  for index_P in index_XP.reshape(-1, packed):
+    sizes = [size(rows[i]) for i in index_P if i >= 0]
+    if sizes:
+      length, completion, _, _ = map(sum, zip(*sizes, strict=True))
+      sequences = max(s.sequences for s in sizes)
+      found.append(Shape(length, completion, sequences, packed))
+  return Shape(*(max(s) for s in zip(*found, strict=True)))
 
 
 def shapes(needs: Sequence[Shape], *, limit: int) -> tuple[Shape, ...]:
@@ -176,7 +149,9 @@ def shapes(needs: Sequence[Shape], *, limit: int) -> tuple[Shape, ...]:
   for low, high in itertools.pairwise([0, *tops]):
     completions = [n.completion for n in needs if low < n.length <= high]
     longest = _round_up(max(completions))
-    found.append(Shape(high, longest, max(n.sequences for n in needs)))
+    sequences = max(n.sequences for n in needs)
+    packed = max(n.packed for n in needs)
+    found.append(Shape(high, longest, sequences, packed))
   return tuple(found)
 
 
@@ -187,43 +162,21 @@ def pick(choices: Sequence[Shape], needed: Shape) -> Shape:
 
 def build(
     rows: Sequence[Row],
-    index_X: np.ndarray,
+    index_XP: np.ndarray,
     shape: Shape,
     ref_N2: np.ndarray | None = None,
 ) -> Batch:
-  """The arrays of the rows at `index_X`, of any rank; -1 has no effect."""
-  filled = []
-  for i in index_X.flat:
-    ref_2 = np.zeros(2) if ref_N2 is None or i < 0 else ref_N2[i]
-    filled.append(_fill(_EMPTY if i < 0 else rows[i], shape, ref_2))
+  """The arrays of the rows at `index_XP`, of any rank; -1 has no effect."""
+  each = index_XP.reshape(-1, shape.packed)
+  filled = [_fill(rows, index_P, shape, ref_N2) for index_P in each]
   columns = (np.stack(column) for column in zip(*filled, strict=True))
-  return Batch(*(c.reshape(index_X.shape + c.shape[1:]) for c in columns))
+  lead = index_XP.shape[:-1]
+  return Batch(*(c.reshape(lead + c.shape[1:]) for c in columns))
 
 
 def count_tokens(batch: Batch) -> int:
-  """Tokens of real rows, without padding."""
-  real_B11 = (batch.weight_B > 0)[..., None, None]
-  return int(((batch.segments_BET != PADDING) & real_B11).sum())
-
-
-@functools.lru_cache(maxsize=2)
-def _order(plan: Plan, epoch: int) -> np.ndarray:
-  # RandomState's stream is frozen; that of numpy's newer Generator is not.
-  rng = np.random.RandomState([plan.seed % 2**32, epoch])
-  order = rng.permutation(plan.num_rows)
-  size = plan.batch * plan.accumulation
-  if not plan.lengths or plan.window == 1:
-    return order
-  sizes = np.array(plan.lengths)
-  parts = []
-  for start in range(0, len(order), plan.window * size):
-    rows = order[start : start + plan.window * size]
-    rows = rows[np.argsort(sizes[rows], kind='stable')]
-    # The steps in any order, but the last of an epoch, which may not be full.
-    full = len(rows) // size * size
-    steps = rng.permutation(rows[:full].reshape(-1, size))
-    parts += [steps.ravel(), rows[full:]]
-  return np.concatenate(parts)
+  """Tokens of rows, without padding."""
+  return int((batch.segments_BET != PADDING).sum())
 
 
 class _Sequence(NamedTuple):
@@ -232,6 +185,18 @@ class _Sequence(NamedTuple):
   prompt: tuple[int, ...]
   completions: tuple[tuple[int, ...], ...]
   side: int = 0
+
+
+class _Arrays(NamedTuple):
+  """A sequence of a batch, its fields in the same order."""
+
+  tokens_T: np.ndarray
+  positions_T: np.ndarray
+  segments_T: np.ndarray
+  source_C: np.ndarray
+  labels_C: np.ndarray
+  answer_C: np.ndarray
+  mask_C: np.ndarray
 
 
 def _sequences(row: Row) -> list[_Sequence]:
@@ -244,20 +209,29 @@ def _round_up(length: int) -> int:
   return max(1, math.ceil(length / _MULTIPLE)) * _MULTIPLE
 
 
-def _fill(row: Row, shape: Shape, ref_2: np.ndarray) -> Batch:
-  """One row's arrays, without a batch axis."""
-  parts = _sequences(row)
-  parts += [_Sequence(_EMPTY.prompt, ())] * (shape.sequences - len(parts))
-  arrays = [_arrays(part, shape) for part in parts]
-  return Batch(
-      *(np.stack(column) for column in zip(*arrays, strict=True)),
-      weight_B=np.float32(row.weight),
-      ref_B2=ref_2.astype(np.float32),
-  )
+def _fill(
+    rows: Sequence[Row], index_P: np.ndarray, shape: Shape, ref_N2
+) -> Batch:
+  """The arrays of rows that share one, without a batch axis."""
+  weight_P = np.zeros(shape.packed, np.float32)
+  ref_P2 = np.zeros((shape.packed, 2), np.float32)
+  parts_E = [[] for _ in range(shape.sequences)]
+  for number, i in enumerate(index_P):
+    if i < 0:
+      continue
+    weight_P[number] = rows[i].weight
+    if ref_N2 is not None:
+      ref_P2[number] = ref_N2[i]
+    for parts, part in zip(parts_E, _sequences(rows[i]), strict=False):
+      start = sum(len(p.tokens_T) for p in parts)
+      parts.append(_arrays(part, number, start))
+  joined = [_join(parts, shape) for parts in parts_E]
+  columns = (np.stack(column) for column in zip(*joined, strict=True))
+  return Batch(*columns, weight_BP=weight_P, ref_BP2=ref_P2)
 
 
-def _arrays(part: _Sequence, shape: Shape) -> tuple[np.ndarray, ...]:
-  """One sequence's arrays, in the order of a batch."""
+def _arrays(part: _Sequence, number: int, start: int) -> _Arrays:
+  """Those of a sequence that begins at `start`, after `number` others."""
   prompt = len(part.prompt)
   lengths = [len(c) for c in part.completions]
   tokens = np.concatenate([part.prompt, *part.completions])
@@ -268,17 +242,30 @@ def _arrays(part: _Sequence, shape: Shape) -> tuple[np.ndarray, ...]:
   starts = np.cumsum([0, *lengths])[:-1][np.array(lengths) > 0]
   sources[starts] = prompt - 1
   sides = part.side + np.repeat(np.arange(len(lengths)), lengths)
-  return (
-      _pad(tokens, shape.length),
-      _pad(np.concatenate(positions), shape.length),
-      _pad(segments, shape.length, PADDING),
-      _pad(sources, shape.completion),
-      _pad(labels, shape.completion),
-      _pad(sides, shape.completion),
-      _pad(np.ones_like(labels), shape.completion).astype(bool),
+  return _Arrays(
+      tokens,
+      np.concatenate(positions),
+      SEGMENTS * number + segments,
+      start + sources,
+      labels,
+      2 * number + sides,
+      np.ones(len(labels), bool),
   )
 
 
-def _pad(values: np.ndarray, length: int, value: int = 0) -> np.ndarray:
-  padded = np.pad(values, (0, length - len(values)), constant_values=value)
-  return padded.astype(np.int32)
+def _join(parts: Sequence[_Arrays], shape: Shape) -> _Arrays:
+  """One after another, and padding after them."""
+  t, c = shape.length, shape.completion
+  # Lengths and fills, in the order of the fields.
+  sizes, fills = (t, t, t, c, c, c, c), (0, 0, PADDING, 0, 0, 0, False)
+  columns = zip(*parts, strict=True) if parts else [()] * len(sizes)
+  return _Arrays(*map(_pad, columns, sizes, fills))
+
+
+def _pad(parts: Sequence[np.ndarray], length: int, value: int | bool):
+  dtype = bool if isinstance(value, bool) else np.int32
+  padded = np.full(length, value, dtype)
+  if parts:
+    values = np.concatenate(parts)
+    padded[: len(values)] = values
+  return padded

@@ -44,8 +44,8 @@ def resolve(model: str, revision: str) -> pathlib.Path:
   """The folder of a model: itself, or its download from the hub.
 
   Raises:
-    ValueError: `model` is neither a folder nor a model on the hub, or the hub
-      cannot be reached and has not been asked before.
+    ValueError: `model` is neither a folder nor a model on the hub, or its
+      download failed, with the reason and what to do.
   """
   folder = pathlib.Path(model).expanduser()
   if folder.is_dir():
@@ -82,6 +82,12 @@ def resolve(model: str, revision: str) -> pathlib.Path:
         f'{model}: there is no such folder, it has not been downloaded before,'
         f' and the Hugging Face hub cannot be reached ({type(e).__name__}).'
         ' Download it where there is a network and give the path of the folder'
+    ) from e
+  # The client's transport has errors of its own, by the client's version.
+  except Exception as e:
+    raise ValueError(
+        f'{model}: was not downloaded ({type(e).__name__}: {e}). Started again,'
+        ' it fetches only what is missing'
     ) from e
   return pathlib.Path(found)
 

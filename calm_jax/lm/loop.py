@@ -22,15 +22,13 @@ from calm_jax.lm import (
     checkpoint,
     decoder,
     hosts,
+    layouts,
     optimizer,
+    plans,
     sharding,
     training,
 )
 from calm_jax.lm import journal as journal_lib
-
-# A compilation costs about as much as this many micro-batches, on CPU fewer and
-# on GPU more; so a run has a shape for so many, and never more than these.
-_BATCHES_PER_SHAPE, _MAX_SHAPES = 50, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Job:
 
   mesh: Mesh
   params: decoder.Params
-  plan: batches.Plan
+  plan: plans.Plan
   train: Data
   val: Data
   step: Callable[..., Any]
@@ -87,7 +85,7 @@ def run(
   """
   start = int(state.step)
   advance(start, '')
-  choices = _train_shapes(job.plan, job.train.rows, job.shapes)
+  choices = layouts.train_shapes(job.plan, job.train.rows, job.shapes)
   lengths = ', '.join(str(shape.length) for shape in choices)
   console.say(f'  {job.plan.steps} steps, rows padded to {lengths} tokens')
   with _deferred_signals() as caught:
@@ -111,45 +109,11 @@ def run(
 def validate(job: Job, lora: decoder.Params) -> dict[str, float]:
   """The metrics of all validation rows under an adapter."""
   rows, parts = job.val.rows, []
-  for index_B, shape in val_layout(rows, job.eval_batch):
-    batch = batches.build(rows, index_B, shape, job.val.ref_N2)
+  for index_BP, shape in layouts.val(rows, job.eval_batch):
+    batch = batches.build(rows, index_BP, shape, job.val.ref_N2)
     placed = sharding.place_batch(job.mesh, batch)
     parts.append(jax.device_get(job.evaluate(lora, job.params, placed)))
   return training.merge_means(parts)
-
-
-def train_layout(
-    plan: batches.Plan,
-    rows: Sequence[batches.Row],
-    shapes: int | None = None,
-) -> list[batches.Part]:
-  """The micro-batches of the first epoch: each row is in one of them.
-
-  In bfloat16 what a model thinks of a row depends on its shape as well, so a
-  reference that policies are compared with is computed in these.
-  """
-  choices = _train_shapes(plan, rows, shapes)
-  parts = []
-  for number in range(plan.steps_per_epoch):
-    index_AB = plan.rows_AB(number)
-    shape = batches.pick(choices, batches.need(rows, index_AB))
-    parts += [
-        batches.Part(index_B, shape)
-        for index_B in index_AB
-        if index_B.max() >= 0
-    ]
-  return parts
-
-
-def val_layout(rows: Sequence[batches.Row], batch: int) -> list[batches.Part]:
-  """The batches that rows are validated in."""
-  plan = batches.by_length(rows, batch)
-  needs = [batches.need(rows, index_B) for index_B in plan]
-  choices = batches.shapes(needs, limit=2)
-  return [
-      batches.Part(index_B, batches.pick(choices, needed))
-      for index_B, needed in zip(plan, needs, strict=True)
-  ]
 
 
 def _score(
@@ -191,9 +155,9 @@ def _inputs(
   """Those of the steps that are left after `start`, in turn."""
   rows, ref_N2 = job.train.rows, job.train.ref_N2
   for number in range(start, job.plan.steps):
-    index_AB = job.plan.rows_AB(number)
-    shape = batches.pick(choices, batches.need(rows, index_AB))
-    batch = batches.build(rows, index_AB, shape, ref_N2)
+    index_ABP = job.plan.all[number]
+    shape = batches.pick(choices, batches.need(rows, index_ABP))
+    batch = batches.build(rows, index_ABP, shape, ref_N2)
     placed = sharding.place_batch(job.mesh, batch, axis=1)
     yield _Input(placed, batches.count_tokens(batch))
 
@@ -224,17 +188,6 @@ def _step(
       'tokens_per_second': ready.tokens / seconds,
   }
   return state, metrics, following
-
-
-def _train_shapes(
-    plan: batches.Plan, rows: Sequence[batches.Row], limit: int | None
-) -> tuple[batches.Shape, ...]:
-  """Chosen from all steps of the run: a resumed run chooses the same."""
-  needs = [batches.need(rows, plan.rows_AB(s)) for s in range(plan.steps)]
-  if limit is None:
-    done = plan.steps * plan.accumulation
-    limit = min(_MAX_SHAPES, 1 + done // _BATCHES_PER_SHAPE)
-  return batches.shapes(needs, limit=limit)
 
 
 def _note(metrics: dict[str, float]) -> str:

@@ -36,9 +36,9 @@ def key(
   layout counts because bfloat16 sums depend on it.
   """
   digest = hashlib.sha256(f'{identity}|{dtype}'.encode())
-  for index_B, shape in layout:
-    digest.update(np.array([len(index_B), *shape], np.int64).tobytes())
-    digest.update(np.asarray(index_B, np.int64).tobytes())
+  for index_BP, shape in layout:
+    digest.update(np.array([len(index_BP), *shape], np.int64).tobytes())
+    digest.update(np.asarray(index_BP, np.int64).tobytes())
   for row in rows:
     for part in (row.prompt, *row.completions):
       digest.update(len(part).to_bytes(4, 'little'))
@@ -54,10 +54,11 @@ def logprobs(
     layout: Sequence[batches.Part],
     advance: Callable[[int], None],
 ) -> np.ndarray:
-  """The reference [N, 2] of all rows; `score` gives that of one batch.
+  """The reference [N, 2] of all rows; `score` gives that of one batch,
+  [B * P, 2].
 
   `layout` has each row once: the batches, with their shapes, in which a policy
-  that equals the reference must score the same (`loop.train_layout`).
+  that equals the reference must score the same (`layouts.train`).
 
   Finished shards in `folder` are read, not computed again. `advance` is told
   how many rows were dealt with. Several processes compute every shard together,
@@ -88,6 +89,6 @@ def _score(score, rows, part: batches.Part) -> list[Reference]:
   logp_B2 = np.asarray(score(batches.build(rows, *part)))
   return [
       Reference(int(i), float(chosen), float(rejected))
-      for i, (chosen, rejected) in zip(part.index_B, logp_B2, strict=True)
+      for i, (chosen, rejected) in zip(part.index_BP.flat, logp_B2, strict=True)
       if i >= 0
   ]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-
 from calm_jax import console
-from calm_jax.lm import batches, capacity, hosts, memory, planner, sharding
+from calm_jax.lm import capacity, hosts, memory, planner, sharding
 from calm_jax.lm import lora as lora_lib
 
 _WAYS = {'none': (False,), 'full': (True,), capacity.AUTO: (False, True)}
@@ -16,32 +12,16 @@ _TOKENS = 64  # in steps of so many the longest row that fits is looked for
 
 def settle(
     model: memory.Model,
-    rows: Mapping[str, Sequence[batches.Row]],
+    job: memory.Training,
     *,
     asked: str,
     lora: lora_lib.LoraConfig,
-    batch: int,
-    eval_batch: int,
-    chunk: int,
 ) -> tuple[bool, memory.Need]:
-  """Chooses for the longest of all rows; all processes choose the same.
-
-  `batch` and `eval_batch` are rows of a device.
+  """Chooses for a job, and says what it takes; all processes choose the same.
 
   Raises:
     ValueError: training does not fit on a device, or not as it is asked for.
   """
-  shape = _longest(rows)
-  parts = sharding.rows(model.mesh)
-  job = memory.Training(
-      rows=batch * parts,
-      eval_rows=eval_batch * parts,
-      length=shape.length,
-      completion=shape.completion,
-      chunk=chunk,
-      remat=False,
-      sequences=shape.sequences,
-  )
   free = capacity.room(model.mesh)
   remat = hosts.anywhere(
       'layers computed twice',
@@ -53,6 +33,25 @@ def settle(
       f'  layers are computed {times}: {_rows(job)} take {need} a device'
   )
   return remat, need
+
+
+def fits(
+    model: memory.Model,
+    job: memory.Training,
+    *,
+    asked: str,
+    lora: lora_lib.LoraConfig,
+    safely: bool = True,
+) -> bool:
+  """Whether a job fits on all processes' devices, `safely` with room to spare.
+
+  With each layer computed once, if it is not asked that they are twice.
+  """
+  free = capacity.room(model.mesh)
+  job = job._replace(remat=_WAYS[asked][0])
+  need = planner.training(model, job, lora=lora)
+  enough = free is None or capacity.fits(need, free, safely=safely)
+  return not hosts.anywhere('rows that do not fit', not enough)
 
 
 def choose(
@@ -119,8 +118,8 @@ def _too_large(
     )
     return (
         f'{text} One {one} fits with up to {tokens} tokens, of its prompt and'
-        f' {of}: lower train.max_length, or use more devices (mesh.fsdp or'
-        ' mesh.tensor)'
+        f' {of}: lower train.max_length or train.packing, or use more devices'
+        ' (mesh.fsdp or mesh.tensor)'
     )
   return (
       f'{text} Not even a row of {_TOKENS} tokens fits: use more devices'
@@ -132,12 +131,3 @@ def _rows(job: memory.Training) -> str:
   if job.sequences == 1:
     return f'rows of {job.length} tokens'
   return f'pairs of {job.sequences} rows of {job.length} tokens'
-
-
-def _longest(rows: Mapping[str, Sequence[batches.Row]]) -> batches.Shape:
-  needs = [
-      batches.need(found, np.arange(len(found)))
-      for found in rows.values()
-      if found
-  ]
-  return batches.shapes(needs, limit=1)[0]

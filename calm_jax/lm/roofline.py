@@ -125,14 +125,19 @@ def dpo(
 
 
 def row_flops(
-    cfg: decoder.DecoderConfig, *, length: int, completion: int
+    cfg: decoder.DecoderConfig,
+    *,
+    length: int,
+    completion: int,
+    attended: float = 1.0,
 ) -> float:
   """FLOPs of a DPO step over a sequence, as its programs compute it.
 
-  Masked or not, each token attends to all `length`; and no layer is computed
-  twice, which would not change how layouts compare.
+  Masked or not, each token attends to all `length`, or to what part of them is
+  `attended` on average; and no layer is computed twice, which would not change
+  how layouts compare.
   """
-  attention = 3.5 * 4 * length**2 * _attention(cfg)
+  attention = 3.5 * 4 * attended * length**2 * _attention(cfg)
   return 4 * (_linear(cfg) * length + _head(cfg) * completion) + attention
 
 

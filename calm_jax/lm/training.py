@@ -70,11 +70,16 @@ class Objective:
 def row_mask(
     cfg: decoder.DecoderConfig, positions_BT, segments_BT
 ) -> jax.Array:
-  """A token sees its prompt and its own completion, up to itself."""
+  """A token sees its prompt and its own completion, up to itself.
+
+  Padding sees nothing, and neither do packed rows of each other.
+  """
   mask_BTS = decoder.causal_mask(cfg, positions_BT, positions_BT)
-  key_B1S = segments_BT[:, None, :]
-  own_BTS = key_B1S == segments_BT[:, :, None]
-  seen_BTS = (key_B1S == batches.PROMPT) | own_BTS
+  key_B1S, query_BT1 = segments_BT[:, None, :], segments_BT[:, :, None]
+  own_BTS = key_B1S == query_BT1
+  row_BTS = key_B1S // batches.SEGMENTS == query_BT1 // batches.SEGMENTS
+  prompt_B1S = key_B1S % batches.SEGMENTS == batches.PROMPT
+  seen_BTS = (row_BTS & prompt_B1S) | own_BTS
   return mask_BTS & seen_BTS & (key_B1S != batches.PADDING)
 
 
@@ -88,6 +93,8 @@ def completion_logprobs(
     remat: bool = False,
 ) -> Completions:
   """Summed log-probabilities of each completion; no adapter when None.
+
+  B counts packed rows one by one, with places that only fill the batch up.
 
   The vocabulary projection runs over `chunk` completion positions at a time:
   no array of [B, T, V] exists.
@@ -109,13 +116,16 @@ def completion_logprobs(
   hidden_BCD = sharding.split(hidden_BCD, 'BCD')
   labels_BC = flat(batch.labels_BEC)
   scores = labels.scores(cfg, params, hidden_BCD, labels_BC, chunk=chunk)
-  side_BC2 = flat(batch.side_BEC)[..., None] == jnp.arange(2)[None, None]
-  side_BC2 &= flat(batch.mask_BEC)[..., None]
-  sums = [jnp.where(side_BC2, x_BC[..., None], 0).sum(1) for x_BC in scores]
-  sums.append(side_BC2.sum(1))
-  # A sequence adds 0 to the side that it has not.
-  shape = (*batch.tokens_BET.shape[:2], 2)
-  return Completions(*(x_B2.reshape(shape).sum(1) for x_B2 in sums))
+  # X are the completions of a row and of those packed in it.
+  numbers_11X = jnp.arange(2 * batch.weight_BP.shape[1])[None, None]
+  own_BCX = flat(batch.answer_BEC)[..., None] == numbers_11X
+  own_BCX &= flat(batch.mask_BEC)[..., None]
+  sums = [jnp.where(own_BCX, x_BC[..., None], 0).sum(1) for x_BC in scores]
+  sums.append(own_BCX.sum(1))
+  # A sequence adds 0 to the completions that it has not.
+  rows, sequences, _ = batch.mask_BEC.shape
+  sums = [x_BX.reshape(rows, sequences, -1).sum(1) for x_BX in sums]
+  return Completions(*(x_BX.reshape(-1, 2) for x_BX in sums))
 
 
 def batch_means(
@@ -134,21 +144,22 @@ def batch_means(
       chunk=objective.chunk,
       remat=objective.remat,
   )
+  weight_B = batch.weight_BP.reshape(-1)
   if objective.method == 'sft':
-    loss = losses.sft_loss(
-        sums.logp_B2[:, 0], sums.tokens_B2[:, 0], batch.weight_B
-    )
+    loss = losses.sft_loss(sums.logp_B2[:, 0], sums.tokens_B2[:, 0], weight_B)
     return {'loss': Mean(*loss)}
-  return pair_means(objective, sums, batch)
+  return pair_means(objective, sums, weight_B, batch.ref_BP2.reshape(-1, 2))
 
 
 def pair_means(
-    objective: Objective, sums: Completions, batch: Batch
+    objective: Objective,
+    sums: Completions,
+    weight_B: jax.Array,
+    ref_B2: jax.Array,
 ) -> dict[str, Mean]:
   """The loss of preference pairs and their metrics."""
-  loss_B, reward_B2 = _preferences(objective, sums, batch)
+  loss_B, reward_B2 = _preferences(objective, sums, ref_B2)
   nll_B = -_per_token(sums.logp_B2, sums)[:, 0]
-  weight_B = batch.weight_B
   loss_B += objective.sft_weight * nll_B
   means = {'loss': Mean((weight_B * loss_B).sum(), weight_B.sum())}
   # The metrics describe the pairs as they are, whatever their weights.
@@ -178,6 +189,8 @@ def make_step(
 ) -> Callable[[TrainState, decoder.Params, Batch], tuple[TrainState, Any]]:
   """A jitted step over arrays [A, B, ...]; the old state is donated.
 
+  A micro-batch that nothing is learned from takes no time.
+
   It returns the new state and the means of all A micro-batches, among them
   the norm of the gradient before clipping.
   """
@@ -187,10 +200,15 @@ def make_step(
     return means['loss'].total, means
 
   def step(state: TrainState, params: decoder.Params, batch: Batch):
-    def micro(carry, batch: Batch):
+    def add(carry, batch: Batch):
       own, batch = sharding.each_time(params, batch)
       grads, means = jax.grad(loss, has_aux=True)(state.lora, own, batch)
-      return jax.tree.map(jnp.add, carry, (grads, means)), None
+      return jax.tree.map(jnp.add, carry, (grads, means))
+
+    # On one core a branch also takes 0.86 of the time (docs/LOG.md).
+    def micro(carry, batch: Batch):
+      learns = batch.mask_BEC.any()
+      return jax.lax.cond(learns, add, lambda x, _: x, carry, batch), None
 
     first = jax.tree.map(lambda x: x[0], batch)
     like = jax.eval_shape(loss, state.lora, params, first)[1]
@@ -254,7 +272,7 @@ def _norm(tree: Any) -> jax.Array:
 
 
 def _preferences(
-    objective: Objective, sums: Completions, batch: Batch
+    objective: Objective, sums: Completions, ref_B2: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Each pair's loss, and the rewards [B, 2] as TRL defines them."""
   beta, smoothing = objective.beta, objective.label_smoothing
@@ -263,7 +281,7 @@ def _preferences(
     gap_B = mean_B2[:, 0] - mean_B2[:, 1]
     loss_B = losses.simpo_loss(gap_B, beta=beta, gamma=objective.simpo_gamma)
     return loss_B, beta * mean_B2
-  gain_B2 = sums.logp_B2 - batch.ref_B2
+  gain_B2 = sums.logp_B2 - ref_B2
   margin_B = beta * (gain_B2[:, 0] - gain_B2[:, 1])
   match objective.loss:
     case 'sigmoid':

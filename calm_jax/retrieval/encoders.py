@@ -106,7 +106,7 @@ def _use() -> tuple[Embed, str]:
 
 def _sentence_transformers(model: str, *, max_tokens: int) -> tuple[Embed, str]:
   name = 'sentence_transformers'
-  library = package(name, install='sentence-transformers')
+  library = package(name, install="'calm_jax[sentence-transformers]'")
   loaded = library.SentenceTransformer(model)
   loaded.max_seq_length = max_tokens
 

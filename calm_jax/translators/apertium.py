@@ -83,6 +83,12 @@ class Apertium(translator.Translator):
     self._command = ['apertium', *(['-d', path] if path else [])]
     listed = self._run(['-l'], '')
     self._routes = routes(listed.split())
+    if not self._routes:
+      raise ValueError(
+          f'config.translate.backend: `{" ".join(self._command)} -l` lists no'
+          ' pair of languages: install some (apt-get install apertium-eng-spa),'
+          ' or mend config.translate.path'
+      )
     self._version = _identity(self._run(['-V'], ''), path, self._routes)
 
   @property

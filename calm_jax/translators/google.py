@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 CODES = {code: row.codes.google for code, row in languages.LANGUAGES.items()}
 
-_SECONDS = 60.0  # of patience with one request
+_SECONDS = 60.0  # of patience with each read of an answer
 _LATER = (408, 429, 500, 502, 503, 504)
+# With status 400, as a bad text has.
+_BAD_KEYS = {'API_KEY_INVALID', 'keyInvalid', 'keyExpired'}
 # What v2 calls its limits; they come with status 403.
 _LIMITS = (
     'rateLimitExceeded',
@@ -66,7 +68,7 @@ def build(cfg: ConfigDict, folder: pathlib.Path) -> translator.Translator:
 
 
 def send_v2(client: translate_v2.Client) -> remote.Send:
-  """Requests of the Basic edition; an answer takes 60 s at most."""
+  """Requests of the Basic edition; it waits 60 s for each read."""
 
   def send(texts: list[str], source: str, target: str) -> list[str]:
     answer = client.translate(
@@ -193,7 +195,7 @@ def _classified(error: api.GoogleAPICallError) -> Exception:
     # Of these two only the answer may have been late.
     late = error.code in (408, 504)
     return remote.Busy(str(error), after=_seconds(headers), billed=late)
-  if error.code in (400, 413):
+  if error.code in (400, 413) and not reasons & _BAD_KEYS:
     return remote.Rejected(str(error))
   return guard.Refusal(
       f'Google Cloud Translation refuses to work: {error}. {_HELP}'

@@ -8,9 +8,11 @@ rejects fails alone, unless it has taken none so far.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from concurrent import futures
 import html
 import random
 import re
+import threading
 import time
 
 from calm_jax import console
@@ -23,6 +25,7 @@ Sleep = Callable[[float], None]
 _TRIES = 6  # of one request
 _BILLED_TRIES = 3  # of one whose failures may cost money
 _LONGEST_WAIT = 60.0  # seconds between two tries
+_DEADLINE = 90.0  # seconds of one request, all in all
 _GIVE_UP = 4  # failed requests in a row
 _REJECTED = 20  # texts, before any is taken: it is then the request's form
 _ENTITY = re.compile(r'&(#\d+|#[xX][0-9a-fA-F]+|\w+);')
@@ -53,11 +56,13 @@ class Remote(translator.Translator):
       version: str,
       languages: Collection[str],
       sleep: Sleep = time.sleep,
+      deadline: float = _DEADLINE,
       group_texts: int = 100,
       group_characters: int = 5_000,
       text_characters: int = 30_000,
   ):
     self._send, self._ledger, self._sleep = send, ledger, sleep
+    self._deadline = deadline
     self._version, self._languages = version, languages
     self._group_texts = group_texts
     self._group_characters = group_characters
@@ -151,11 +156,13 @@ class Remote(translator.Translator):
           raise
         # Jitter, so that many clients do not come back at the same moment.
         wait = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
-        self._sleep(min(max(wait, e.after), _LONGEST_WAIT))
+        asked = e.after * random.uniform(1.0, 1.25)
+        self._sleep(min(max(wait, asked), _LONGEST_WAIT))
     raise AssertionError('the last try returns or raises')
 
   def _answer(self, texts: list[str], source: str, target: str) -> list[str]:
-    done = self._send(texts, source, target)
+    ask = lambda: self._send(texts, source, target)
+    done = _within(self._deadline, ask)
     if len(done) != len(texts):
       why = f'{len(done)} translations of {len(texts)} texts'
       raise Busy(why, billed=True)
@@ -169,8 +176,30 @@ class Remote(translator.Translator):
     self._stopped = True
     console.say(
         f'  {why}: nothing more is sent in this run; what is left counts as'
-        ' failed'
+        ' failed. To ask again, delete the folder of this stage and of those'
+        ' after it: the cache keeps what was translated'
     )
+
+
+def _within(seconds: float, ask: Callable[[], list[str]]) -> list[str]:
+  """The answer, if it is whole in time.
+
+  A client's own patience is with each read: what drips could last for ever.
+  Its thread is left behind, and ends when the service does.
+  """
+  answer: futures.Future[list[str]] = futures.Future()
+
+  def work() -> None:
+    try:
+      answer.set_result(ask())
+    except BaseException as e:  # raised again below
+      answer.set_exception(e)
+
+  # No pool: the interpreter would wait for its threads at exit.
+  threading.Thread(target=work, daemon=True).start()
+  if not futures.wait([answer], timeout=seconds).done:
+    raise Busy(f'no whole answer in {seconds:g} s', billed=True)
+  return answer.result()
 
 
 def _tidy(text: str, translated: str) -> str | None:

@@ -2,9 +2,7 @@
 
 python -m calm_jax.main --config=configs/paper/table1_selfrag_medqa.py \
     --workdir=runs/table1_selfrag_medqa --config.data.path=data/medqa \
-    --config.retrieve.corpus=data/medqa \
-    --config.model=models/selfrag_llama2_7b \
-    --config.translate.backend=nllb --config.translate.path=models/nllb
+    --config.translate.path=models/nllb
 
 The model's weights on the hub are pickles: docs/RETRIEVAL.md converts them. It
 was tuned on English only, so others translate: nllb or google. Each question
@@ -22,9 +20,11 @@ from configs import medqa, systems
 def get_config():
   c = medqa.get_config()
   c.data.test_limit = 2000
-  c.model = 'selfrag/selfrag_llama2_7b'
+  c.model = 'models/selfrag_llama2_7b'  # selfrag/selfrag_llama2_7b, converted
   c.prompt.template = 'selfrag'
+  c.translate.backend = 'nllb'
   c.retrieve.backend = 'lancedb'
+  c.retrieve.corpus = 'data/medqa'
   c.selfrag.mode = 'adaptive'
   # Llama-2 spells Chinese out: a question of 500 tokens, a passage of 300.
   c.train.max_length = 2048

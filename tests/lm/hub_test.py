@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import huggingface_hub
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors
@@ -115,6 +116,19 @@ def test_a_folder_is_found_as_it_is(folder):
 def test_a_model_that_is_nowhere_is_explained(model, message):
   with pytest.raises(ValueError, match=f'{model}: .*{message}'):
     hub.resolve(model, 'main')
+
+
+@pytest.mark.parametrize(
+    'failure', [OSError(28, 'No space left'), EOFError('cut off')]
+)
+def test_a_download_that_fails_says_what_to_do(monkeypatch, failure):
+  def download(*args, **kwargs):
+    raise failure
+
+  monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
+  with pytest.raises(ValueError, match='org/name: was not downloaded') as e:
+    hub.resolve('org/name', 'main')
+  assert str(failure) in str(e.value)
 
 
 def test_text_files_are_copied(folder, tmp_path):

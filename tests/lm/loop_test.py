@@ -10,7 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from calm_jax.lm import batches, hosts, loop, sharding, training
+from calm_jax.lm import (
+    batches,
+    hosts,
+    layouts,
+    loop,
+    plans,
+    sharding,
+    training,
+)
 
 ROWS = [batches.Row((1,) * (1 + 9 * i), ((2, 3), (4,))) for i in range(10)]
 
@@ -40,17 +48,17 @@ def _job(*, step=None, val=3, eval_every=4, epochs=3):
 
   def train(state, params, batch):
     shapes.append(batch.tokens_BET.shape)
-    mean = training.Mean(np.float32(batch.weight_B.sum()), np.float32(2))
+    mean = training.Mean(np.float32(batch.weight_BP.sum()), np.float32(2))
     return _next(state, mean)
 
   def evaluate(lora, params, batch):
-    weight = np.float32(batch.weight_B.sum())
+    weight = np.float32(batch.weight_BP.sum())
     return {'loss': training.Mean(3 * weight, weight)}
 
   return shapes, loop.Job(
       mesh=sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1]),
       params={},
-      plan=batches.Plan(len(ROWS), 2, 2, epochs, seed=0),
+      plan=plans.Plan(len(ROWS), 2, 2, epochs, seed=0),
       train=loop.Data(ROWS),
       val=loop.Data(ROWS[:val]),
       step=step or train,
@@ -89,8 +97,8 @@ def test_a_layout_has_each_row_once_in_the_shapes_of_the_run():
   """Of a long run, with several shapes, whose first epoch is 3 steps."""
   shapes, job = _job(epochs=100, eval_every=1000)
   job = dataclasses.replace(job, plan=dataclasses.replace(job.plan, seed=1))
-  layout = loop.train_layout(job.plan, ROWS)
-  seen = np.concatenate([part.index_B for part in layout])
+  layout = layouts.train(job.plan, ROWS)
+  seen = np.concatenate([part.index_BP.ravel() for part in layout])
   assert sorted(seen[seen >= 0]) == list(range(len(ROWS)))
   _run(dataclasses.replace(job, val=loop.Data([])))
   assert len({part.shape for part in layout}) > 1
@@ -113,7 +121,7 @@ def test_validation_rows_have_the_layout_of_validation():
     return {'loss': training.Mean(np.float32(1), np.float32(1))}
 
   loop.validate(dataclasses.replace(job, evaluate=evaluate), {})
-  layout = loop.val_layout(ROWS, 2)
+  layout = layouts.val(ROWS, 2)
   assert lengths == [part.shape.length for part in layout]
   assert len(set(lengths)) == 2
 
@@ -165,7 +173,7 @@ def test_validation_is_a_mean_over_rows():
   weights = []
 
   def evaluate(lora, params, batch):
-    weights.append(float(batch.weight_B.sum()))
+    weights.append(float(batch.weight_BP.sum()))
     total = np.float32(weights[-1] * len(weights))
     return {'loss': training.Mean(total, np.float32(weights[-1]))}
 

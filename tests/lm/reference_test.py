@@ -22,8 +22,8 @@ def _score(batch):
 SHORT, APART = batches.Shape(32, 8), batches.Shape(32, 16, 2)
 # Batches of two, longer than need be.
 LAYOUT = [
-    batches.Part(index_B, batches.Shape(32, 16))
-    for index_B in batches.by_length(ROWS, 2)
+    batches.Part(index_BP, batches.Shape(32, 16))
+    for index_BP in batches.by_length(ROWS, 2)
 ]
 
 

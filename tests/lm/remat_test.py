@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import pytest
 
-from calm_jax.lm import batches, capacity, memory, planner, remat, sharding
+from calm_jax.lm import capacity, memory, planner, remat, sharding
 from calm_jax.lm import lora as lora_lib
 from tools import benchmark_model
 
@@ -65,23 +65,20 @@ def test_or_that_nothing_does(model):
     choose(model, 2**20)
 
 
-def test_the_longest_row_of_both_splits_decides(model, monkeypatch, capsys):
+def test_what_is_chosen_is_said(model, monkeypatch, capsys):
   monkeypatch.setattr(capacity, 'room', lambda mesh: 2**40)
-  short = batches.Row((1,) * 10, ((2,) * 20, (3,) * 20))
-  long = batches.Row((1,) * 100, ((2,) * 90, (3,) * 20))
-  twice, need = remat.settle(
-      model,
-      {'train': [short, short], 'val': [long]},
-      asked='auto',
-      lora=LORA,
-      batch=1,
-      eval_batch=2,
-      chunk=256,
-  )
+  job = memory.Training(1, 2, 224, 128, chunk=256, remat=False)
+  twice, need = remat.settle(model, job, asked='auto', lora=LORA)
   assert not twice
   assert 'computed once: rows of 224 tokens' in capsys.readouterr().out
-  job = memory.Training(1, 2, 224, 128, chunk=256, remat=False)
   assert need == planner.training(model, job, lora=LORA)
+
+
+def test_a_job_may_fit_without(model, monkeypatch):
+  none = beside(model, False)
+  for free, fits in ((None, True), (2 * none, True), (none, False)):
+    monkeypatch.setattr(capacity, 'room', lambda mesh, free=free: free)
+    assert remat.fits(model, JOB, asked='auto', lora=LORA) == fits
 
 
 def test_the_sequences_of_a_row_take_as_much_as_rows(
@@ -89,20 +86,12 @@ def test_the_sequences_of_a_row_take_as_much_as_rows(
 ):
   free = 2**40
   monkeypatch.setattr(capacity, 'room', lambda mesh: free)
-  row = batches.Row((1,) * 100, ((2,) * 90, (3,) * 20), sequences=2)
-  settle = lambda: remat.settle(
-      model,
-      {'train': [row]},
-      asked='auto',
-      lora=LORA,
-      batch=1,
-      eval_batch=2,
-      chunk=256,
-  )
+  job = memory.Training(1, 2, 192, 96, chunk=256, remat=False, sequences=2)
+  settle = lambda: remat.settle(model, job, asked='auto', lora=LORA)
   _, need = settle()
   assert 'once: pairs of 2 rows of 192 tokens' in capsys.readouterr().out
-  job = memory.Training(2, 4, 192, 96, chunk=256, remat=False)
-  assert need == planner.training(model, job, lora=LORA)
+  rows = memory.Training(2, 4, 192, 96, chunk=256, remat=False)
+  assert need == planner.training(model, rows, lora=LORA)
   free = beside(model, True, rows=2, eval_rows=2, length=64, completion=96)
   free = int(free / 0.85) + 1
   with pytest.raises(ValueError, match='One pair fits with up to 64 tokens'):

@@ -194,8 +194,8 @@ def _mesh():
 
 
 def _with_reference(cfg, params, objective, rows):
-  index_N = np.arange(len(rows))
-  batch = batches.build(rows, index_N, SHAPE)
+  index_N1 = np.arange(len(rows))[:, None]
+  batch = batches.build(rows, index_N1, SHAPE)
   program = training.make_reference(cfg, objective, _mesh())
   return np.asarray(program(None, params, batch))
 
@@ -218,7 +218,7 @@ def test_one_batch(base, tokenizer, tmp_path, sides):
   objective = training.Objective(method, LORA.scale, BETA, chunk=4)
   rows = _rows(texts)
   ref_N2 = _with_reference(cfg, params, objective, rows)
-  batch = batches.build(rows, np.arange(6), SHAPE, ref_N2)
+  batch = batches.build(rows, np.arange(6)[:, None], SHAPE, ref_N2)
 
   def ours(lora):
     means = training.batch_means(cfg, objective, params, lora, batch)
@@ -274,7 +274,7 @@ def test_other_losses(base, tokenizer, tmp_path, ours, theirs):
   rows, ref_N2 = _rows(texts), None
   if objective.has_reference:
     ref_N2 = _with_reference(cfg, params, objective, rows)
-  batch = batches.build(rows, np.arange(6), SHAPE, ref_N2)
+  batch = batches.build(rows, np.arange(6)[:, None], SHAPE, ref_N2)
 
   def mean(lora):
     means = training.batch_means(cfg, objective, params, lora, batch)
@@ -333,8 +333,8 @@ def test_twenty_steps(base, tokenizer, tmp_path, sides):
   state = training.TrainState(jnp.int32(0), lora, optimizer.init(lora))
   losses = []
   for n in range(STEPS):
-    index_AB = (n * size + np.arange(size)).reshape(ACCUMULATION, BATCH)
-    batch = batches.build(rows, index_AB, SHAPE, ref_N2)
+    index_ABP = (n * size + np.arange(size)).reshape(ACCUMULATION, BATCH, 1)
+    batch = batches.build(rows, index_ABP, SHAPE, ref_N2)
     state, means = step(state, params, batch)
     means = training.merge_means([means])
     losses.append(means['loss'])
@@ -440,3 +440,11 @@ def test_initialisation_is_distributed_as_pefts(base):
   a = np.asarray(ours['a'])
   assert a.std() == pytest.approx(float(theirs.std()), rel=0.05)
   assert np.abs(a).max() == pytest.approx(float(theirs.abs().max()), rel=0.01)
+
+
+def test_smoothed_labels_in_a_trainer(base, tokenizer, tmp_path):
+  """TRL's DPO smooths in AOT alone, which of a single pair is DPO itself."""
+  smoothing = {'label_smoothing': 0.2}
+  ours = {'loss': 'sigmoid', **smoothing}
+  theirs = {'loss_type': ['aot'], **smoothing}
+  test_other_losses(base, tokenizer, tmp_path, ours, theirs)

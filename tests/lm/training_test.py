@@ -61,7 +61,7 @@ def _rows(count, sides=2, seed=2):
 
 
 def _batch(rows, index, shape=SHAPE, ref=None):
-  return batches.build(rows, np.asarray(index), shape, ref)
+  return batches.build(rows, np.asarray(index)[..., None], shape, ref)
 
 
 def _apart(rows, index, ref=None, length=SHAPE.length):
@@ -89,6 +89,21 @@ def test_a_shared_prompt_equals_two_sequences(window):
   apart = _logprobs(cfg, params, lora, _apart(rows, range(4), length=30))
   for one, two in zip(shared, apart, strict=True):
     np.testing.assert_allclose(two, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize('sequences', [1, 2])
+@pytest.mark.parametrize('window', [None, 4])
+def test_packed_rows_do_not_see_each_other(window, sequences):
+  cfg = dataclasses.replace(CFG, window=window)
+  params, lora, rows = _params(), _lora(), _rows(4)
+  alone = _logprobs(cfg, params, lora, _batch(rows, range(4)))
+  rows = [row._replace(sequences=sequences) for row in rows]
+  index = np.array([[3, 0, -1], [-1, 2, 1]])
+  shape = batches.Shape(50, 30, sequences, 3)
+  packed = _logprobs(cfg, params, lora, batches.build(rows, index, shape))
+  for one, many in zip(alone, packed, strict=True):
+    expected = np.where(index[..., None] < 0, 0, one[index]).reshape(-1, 2)
+    np.testing.assert_allclose(many, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize('window', [None, 4])
@@ -290,6 +305,23 @@ def test_steps_learn_the_preference(objective):
 
 
 @pytest.mark.parametrize('objective', [DPO, SFT])
+def test_packing_changes_nothing(objective):
+  """Loss, metrics and factors, with a micro-batch that has nothing to learn."""
+  rows = _rows(4, 1 if objective is SFT else 2)
+  rows[2] = rows[2]._replace(weight=0.5)
+  ref = _reference(rows)
+  alone = _batch(rows, [[0, 1], [2, 3], [-1, -1]], ref=ref)
+  index = np.array([[[2, 0], [3, 1]], [[-1, -1], [-1, -1]]])
+  shape = batches.Shape(40, 28, 1, 2)
+  packed = batches.build(rows, index, shape, ref)
+  one, metrics = _steps(objective, [alone] * 2)
+  two, others = _steps(objective, [packed] * 2)
+  for a, b in zip(metrics, others, strict=True):
+    assert a == pytest.approx(b, rel=1e-5)
+  _assert_close(two.lora, one.lora, 1e-4)
+
+
+@pytest.mark.parametrize('objective', [DPO, SFT])
 def test_micro_batches_and_padding_rows_change_nothing(objective):
   rows = _rows(4, 1 if objective is SFT else 2)
   ref = _reference(rows)
@@ -367,10 +399,8 @@ REF_B2 = np.float32([[-10, -8], [-10, -2], [0, 0]])
 
 def _pair_means(loss, weights=(1, 1, 0), ref_B2=REF_B2, **changes):
   objective = dataclasses.replace(DPO, loss=loss, beta=0.5, **changes)
-  batch = _batch(_rows(3), range(3))._replace(
-      weight_B=np.float32(weights), ref_B2=ref_B2
-  )
-  return training.merge_means([training.pair_means(objective, SUMS, batch)])
+  means = training.pair_means(objective, SUMS, np.float32(weights), ref_B2)
+  return training.merge_means([means])
 
 
 def _softplus(x):

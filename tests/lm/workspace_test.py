@@ -29,10 +29,11 @@ def test_sampling_is_as_planned(kind, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize('remat', [False, True])
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_training_is_as_planned(dtype, remat):
+@pytest.mark.parametrize('kind', ['train', 'packed'])
+def test_training_is_as_planned(kind, dtype, remat):
   cfg = dataclasses.replace(TINY, model_dim=128, ffn_dim=384, num_layers=3)
   job = memory.Training(2, 2, 256, 128, chunk=256, remat=remat)
-  row = memory_table.row(memory_programs.train(on(cfg, dtype), job))
+  row = memory_table.row(memory_programs.of(kind, on(cfg, dtype), job))
   assert row.ratio == pytest.approx(1, abs=0.15), row
 
 

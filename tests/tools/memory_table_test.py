@@ -12,7 +12,7 @@ from tools import memory_table
 
 def test_every_program_of_every_model_is_a_task():
   found = list(memory_table.tasks(['tiny'], ['float32'], memory_table.KINDS, 1))
-  assert len(found) == len(set(found)) == 3 + 3 + 6
+  assert len(found) == len(set(found)) == 3 + 3 + 6 + 6
   assert {task.layers for task in found} == {1}
   assert [task.job.remat for task in found[-2:]] == [False, True]
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from calm_jax.qa import answers
 from tools import replay
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -61,6 +62,27 @@ def test_golden_pairs(golden):
   assert golden['pairs'] == golden['pairs_given'] == counts
   assert golden['pairs_equal'] == dict.fromkeys(counts, True)
   assert golden['pairs_en_by_all'] == 589
+
+
+def test_their_english_chosen_texts_are_rebuilt(real_data):
+  """Each is the last winner's reasoning and the option that it names."""
+  folder = real_data / 'calm_authors' / 'xcsqa'
+  samples = [
+      s
+      for s in replay._parsed(replay.load(folder / 'samples'))
+      if s.lang == 'en'
+  ]
+  chosen = [chosen for chosen, _ in replay._preferred(samples)]
+  given = json.loads((folder / 'dpo' / 'DPO_en.json').read_text('utf-8'))
+  assert len(given) == 140
+  for ours, theirs in zip(chosen, given, strict=True):
+    reasoning = answers.explanation(ours.text, 'en')
+    (option,) = (
+        line
+        for line in theirs['input'].split('\n')
+        if line.startswith(f'{ours.answer}. ')
+    )
+    assert theirs['chosen'] == f'Explanation: {reasoning}\nAnswer:{option}'
 
 
 def test_english_answers_vote_alone_on_english_pairs(tmp_path):
