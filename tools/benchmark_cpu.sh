@@ -36,7 +36,8 @@ batches=${BATCHES:-8,16,32,48,96}
 peer_slots=${PEER_SLOTS:-8,16,32,48}
 probe_every=${PROBE_EVERY:-1}
 out=${OUT:-docs/benchmarks}
-# The first start finds no program in it, the later one all of them.
+# The first start finds no program in it; the later one those that took half a
+# second or more to compile.
 cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
 

@@ -91,11 +91,13 @@ def _too_large(
 
   text = (
       f'training on {job.rows // parts} {_rows(job)} a device needs'
-      f' {planner.training(model, job, lora=lora)},'
+      f' {planner.training(model, job._replace(remat=remat), lora=lora)},'
       f' and {capacity.beside(free)}.'
   )
   if not remat and fits(True):
     return f'{text} It fits with train.remat=auto or full'
+  # What is advised was looked for with layers computed twice.
+  also = '' if remat else ', with train.remat=auto or full'
   rows = lambda n: min(n * parts, job.eval_rows)
   best = memory.largest(
       lambda n: fits(True, rows=n * parts, eval_rows=rows(n)),
@@ -104,7 +106,7 @@ def _too_large(
   if best:
     return (
         f'{text} The largest train.batch_size and train.eval_batch_size that'
-        f' fit are {best}'
+        f' fit are {best}{also}'
     )
   tokens = _TOKENS * memory.largest(
       lambda n: fits(True, rows=parts, eval_rows=parts, length=n * _TOKENS),
@@ -119,7 +121,7 @@ def _too_large(
     return (
         f'{text} One {one} fits with up to {tokens} tokens, of its prompt and'
         f' {of}: lower train.max_length or train.packing, or use more devices'
-        ' (mesh.fsdp or mesh.tensor)'
+        f' (mesh.fsdp or mesh.tensor){also}'
     )
   return (
       f'{text} Not even a row of {_TOKENS} tokens fits: use more devices'

@@ -54,6 +54,17 @@ def test_the_largest_batch_that_fits_is_named(model):
   assert str(e.value).endswith('train.eval_batch_size that fit are 2')
 
 
+@pytest.mark.parametrize(('asked', 'twice'), [('none', False), ('full', True)])
+def test_the_need_is_that_of_what_is_asked_for(model, asked, twice):
+  one = beside(model, True, rows=2, eval_rows=2)
+  with pytest.raises(ValueError, match='needs') as e:
+    choose(model, int(one / 0.85) + 1, asked)
+  need = planner.training(model, JOB._replace(remat=twice), lora=LORA)
+  assert f'needs {need},' in str(e.value)
+  also = '' if twice else ', with train.remat=auto or full'
+  assert str(e.value).endswith(f'that fit are 2{also}')
+
+
 def test_or_the_longest_row(model):
   row = beside(model, True, rows=1, eval_rows=1, length=320)
   with pytest.raises(ValueError, match='One row fits with up to 320 tokens'):
