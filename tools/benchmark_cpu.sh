@@ -5,9 +5,9 @@
 #
 #   tools/benchmark_cpu.sh
 #
-# Sampling and DPO in float32 and bfloat16, layouts of pairs, and the growth of
-# costs, each in a JSON file of docs/benchmarks/cpu, and docs/benchmarks/cpu.md
-# made from them. Ends with 1 if a part failed. Needs the extra parity; llama.cpp
+# Sampling and DPO in float32 and bfloat16 (DPO of short pairs, and of pairs as
+# long as the paper's), layouts of pairs, and the growth of costs, each in a JSON
+# file of docs/benchmarks/cpu, and docs/benchmarks/cpu.md made from them. Ends with 1 if a part failed. Needs the extra parity; llama.cpp
 # takes part where LLAMA_SERVER (else llama-server on PATH) and GGUF (the model
 # in BF16) are there, see docs/benchmarks/README.md.
 #
@@ -23,6 +23,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 all='startup_first startup_later training_float32 training_bfloat16'
+all+=' training_float32_paper training_bfloat16_paper'
 all+=' sampling_float32 sampling_bfloat16 sampling_bfloat16_llama_cpp'
 parts=${PARTS:-$all layouts cost_growth}
 dimensions=${DIMENSIONS:-}
@@ -42,16 +43,18 @@ cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
 
 work=(--model="$model" --pairs=8)
+long=(--lengths=paper)
 small=(--requests=24 --slots=24)
 growth=()
 layouts=(--model="$model" --repeats="$repeats")
 if [[ -n $dimensions ]]; then
   work=(--shape="$dimensions" --lengths=tiny --max_new_tokens=6 --pairs=4)
   work+=(--requests=12)
+  long=()
   small=(--requests=6 --slots=6)
   slots=3,6 batches=3,6 peer_slots=3,6
-  layouts=(--shape="$dimensions" --pair_lengths=9:5,5:9 --short_pairs=4)
-  growth=(--requests=12,24 --samples=90,180)
+  layouts=(--shape="$dimensions" --pair_lengths='9:5,5:9' --short_pairs=4)
+  growth=(--requests='12,24' --samples='90,180')
 fi
 sampling=(--job=sampling --slots="$slots" --probe_every="$probe_every")
 mkdir -p "$out/cpu"
@@ -76,6 +79,8 @@ for part in $parts; do
       run+=(--llama_server="$llama_server" --gguf="$gguf") ;;
     sampling_*)
       run+=("${sampling[@]}" --compare=hf --peer_batches="$batches") ;;
+    training_*_paper)
+      run+=("${long[@]}" --job=training --compare=trl) ;;
     training_*) run+=(--job=training --compare=trl) ;;
     layouts) run=(benchmark_layouts "${layouts[@]}") ;;
     cost_growth) run=(cost_growth "${growth[@]}") ;;

@@ -68,15 +68,16 @@ def page(results: Mapping[str, Result], folder: str) -> str:
 def _jobs(jobs: Mapping[str, Result]) -> Iterator[str]:
   yield from ('## Beside other tools', '')
   yield from _table(
-      'job',
+      'file',
       'dtype',
+      'tokens a pair',
       'ours',
       'theirs',
       'ratio',
       'by CPU seconds',
       'of the floor',
       'peak memory, GB: ours, theirs',
-      rows=[_comparison(r) for r in jobs.values() if 'theirs' in r],
+      rows=[_comparison(name, r) for name, r in jobs.items() if 'theirs' in r],
   )
   if probes := [*_probes(jobs)]:
     yield from ('## How many slots, and rows of a batch', '')
@@ -104,14 +105,15 @@ def _jobs(jobs: Mapping[str, Result]) -> Iterator[str]:
     yield from _provenance(name, result)
 
 
-def _comparison(r: Result) -> list[str]:
+def _comparison(name: str, r: Result) -> list[str]:
   unit = f'{_UNITS[r["job"]]}_per_second'
   ours, theirs = r['ours'], r['theirs']
   low, high = r['ratio_spread']
   memory = [side['peak_memory_bytes'] / 1e9 for side in (ours, theirs)]
   return [
-      r['job'],
+      name,
       r['dtype'],
+      _pair_tokens(r),
       f'{ours[unit]:.3g} {_UNITS[r["job"]]}/s{_slots(ours)}',
       f'{_PEERS[r["compare"]]} {theirs["batch"]:.0f}: {theirs[unit]:.3g}',
       f'**{r["ratio"]:.2f}** ({low:.2f} to {high:.2f})',
@@ -119,6 +121,14 @@ def _comparison(r: Result) -> list[str]:
       f'{ours["roofline"]:.0%}',
       f'{memory[0]:.1f}, {memory[1]:.1f}',
   ]
+
+
+def _pair_tokens(r: Result) -> str:
+  """Those of its prompt and of both answers, on average."""
+  if r['job'] != 'training':
+    return ''
+  ours = r['ours']
+  return f'{ours["tokens_per_second"] / ours["pairs_per_second"]:.0f}'
 
 
 def _slots(side: Result) -> str:

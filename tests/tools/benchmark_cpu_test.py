@@ -109,13 +109,19 @@ def run(folder, *, broken='nothing is', **environment):
 def test_everything_is_measured_and_told(tmp_path):
   status, calls, page = run(tmp_path)
   assert status == 0
-  assert len(calls) == 9
+  assert len(calls) == 11
   assert any('benchmark_layouts --model=' in c for c in calls)
   for job, peer in (('sampling', 'hf'), ('training', 'trl')):
     for dtype in ('float32', 'bfloat16'):
       (call,) = (c for c in calls if f'cpu/{job}_{dtype}.json' in c)
       for flag in (f'--job={job}', f'--dtype={dtype}', f'--compare={peer}'):
         assert f' {flag} ' in f' {call} '
+  long = [c for c in calls if '--lengths=paper' in c]
+  assert [c.rpartition('/')[2] for c in long] == [
+      'training_float32_paper.json',
+      'training_bfloat16_paper.json',
+  ]
+  assert all(' --job=training --compare=trl ' in c for c in long)
   (call,) = (c for c in calls if 'cpu/sampling_float32.json' in c)
   for flag in (
       '--repeats=5',
@@ -125,7 +131,7 @@ def test_everything_is_measured_and_told(tmp_path):
   ):
     assert f' {flag} ' in f' {call} '
   assert '| llama.cpp, slots 48: 25 | **2.40** (2.30 to 2.60) |' in page
-  assert '| float32 | 60 tokens/s, slots 24 | llama.cpp' in page
+  assert '| sampling_float32 | float32 |  | 60 tokens/s, slots 24 | llama.cpp' in page
   assert '| sampling_float32 | ours | 12: 55.5, **24**: 61 |' in page
   assert 'jax 0.10.2, llama.cpp b7; `python -m' in page
   assert (
@@ -173,7 +179,7 @@ def test_llama_cpp_takes_part_where_it_is(tmp_path):
 def test_a_part_that_fails_does_not_stop_the_others(tmp_path):
   status, calls, page = run(tmp_path, broken='cost_growth')
   assert status == 1
-  assert len(calls) == 9
+  assert len(calls) == 11
   assert 'Growth' not in page
 
 
