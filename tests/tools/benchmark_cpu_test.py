@@ -131,7 +131,7 @@ def test_everything_is_measured_and_told(tmp_path):
   ):
     assert f' {flag} ' in f' {call} '
   assert '| llama.cpp, slots 48: 25 | **2.40** (2.30 to 2.60) |' in page
-  assert '| sampling_float32 | float32 |  | 60 tokens/s, slots 24 | llama.cpp' in page
+  assert '| sampling_float32 | float32 |  | 60 tokens/s, slots 24 |' in page
   assert '| sampling_float32 | ours | 12: 55.5, **24**: 61 |' in page
   assert 'jax 0.10.2, llama.cpp b7; `python -m' in page
   assert (
