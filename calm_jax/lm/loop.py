@@ -155,7 +155,7 @@ def _inputs(
   """Those of the steps that are left after `start`, in turn."""
   rows, ref_N2 = job.train.rows, job.train.ref_N2
   for number in range(start, job.plan.steps):
-    index_ABP = job.plan.all[number]
+    index_ABP = job.plan.index_SABP[number]
     shape = batches.pick(choices, batches.need(rows, index_ABP))
     batch = batches.build(rows, index_ABP, shape, ref_N2)
     placed = sharding.place_batch(job.mesh, batch, axis=1)

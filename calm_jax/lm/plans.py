@@ -39,25 +39,21 @@ class Plan:
   def steps(self) -> int:
     return self.steps_per_epoch * self.epochs
 
-  def rows_AB(self, step: int) -> np.ndarray:
-    epoch, within = divmod(step, self.steps_per_epoch)
-    return _rows(self, _order(self, epoch), within)
-
   @functools.cached_property
-  def all(self) -> np.ndarray:
-    """The rows of all steps [steps, A, B, P] as micro-batches compute them.
+  def index_SABP(self) -> np.ndarray:
+    """The rows of all steps S, as micro-batches compute them; -1 fills up.
 
-    Made once, and not looked up by a plan of as many lengths as rows.
+    Kept with the plan: a cache of functions would hash all of its lengths.
     """
-    return _indices(self)
+    return _index(self)
 
 
-def _indices(plan: Plan) -> np.ndarray:
-  steps = []
-  for epoch in range(plan.epochs):
-    order = _order(plan, epoch)
-    each = range(plan.steps_per_epoch)
-    steps += [_rows(plan, order, within) for within in each]
+def _index(plan: Plan) -> np.ndarray:
+  steps = [
+      rows_AB
+      for epoch in range(plan.epochs)
+      for rows_AB in _steps(plan, _order(plan, epoch))
+  ]
   if not plan.capacity:
     return np.stack(steps)[..., None]
   found = []
@@ -76,12 +72,11 @@ def _indices(plan: Plan) -> np.ndarray:
   return index.reshape(len(found), -1, plan.batch, packed)
 
 
-def _rows(plan: Plan, order: np.ndarray, within: int) -> np.ndarray:
-  """Those of a step of an epoch, filled up."""
+def _steps(plan: Plan, order: np.ndarray) -> np.ndarray:
+  """An epoch's rows [steps, A, B] before they are packed, filled up."""
   size = plan.batch * plan.accumulation
-  rows = order[within * size : (within + 1) * size]
-  rows = np.pad(rows, (0, size - len(rows)), constant_values=-1)
-  return rows.reshape(plan.accumulation, plan.batch)
+  order = np.pad(order, (0, -len(order) % size), constant_values=-1)
+  return order.reshape(-1, plan.accumulation, plan.batch)
 
 
 def _order(plan: Plan, epoch: int) -> np.ndarray:
